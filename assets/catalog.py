@@ -1,0 +1,23 @@
+"""SQL over all sessions."""
+
+from dagster import MaterializeResult, MetadataValue, asset
+
+from assets.session_asset import CHAIN
+from resources.catalog import Catalog
+from resources.store import Store
+
+VERSION = "1"
+
+
+@asset(
+    name="catalog",
+    group_name="facility",
+    kinds={"duckdb"},
+    owners=["team:facility"],
+    code_version=VERSION,
+    deps=list(CHAIN[1:]),
+)
+def catalog_views(catalog: Catalog, store: Store) -> MaterializeResult[None]:
+    """Views for SQL over the store: sessions, files, datasets, fields, activities, records."""
+    counts = catalog.rebuild(store)
+    return MaterializeResult(metadata={"database": MetadataValue.path(catalog.path), **counts})

@@ -1,0 +1,96 @@
+"""The record of a session: one XML document after the Nexus Experiment schema."""
+
+from collections.abc import Sequence
+
+from dagster import AssetCheckEvaluation, AssetCheckSpec, MetadataValue
+
+from assets.partitions import SESSIONS
+from assets.session_asset import Done, StageFailedError, check_result, session_asset
+from assets.tables import table
+from nexuslims_pipeline.activities.model import Activity
+from nexuslims_pipeline.inventory.model import Inventory
+from nexuslims_pipeline.metadata.dataset import Dataset
+from nexuslims_pipeline.records.build import build_record
+from nexuslims_pipeline.records.schema import SchemaFault, validate
+from resources.storage import InstrumentStorage
+from resources.store import Store
+
+VERSION = "1"
+XML_SHOWN = 20_000
+"""Characters of a record that the UI shows; the whole lies in the store."""
+
+
+@session_asset(
+    group_name="records",
+    kinds={"xml"},
+    code_version=VERSION,
+    deps=["activities", "file_metadata"],
+    checks=[
+        AssetCheckSpec(
+            "valid_against_schema",
+            asset="record",
+            partitions_def=SESSIONS,
+            description="The record satisfies the Nexus Experiment schema.",
+        ),
+        AssetCheckSpec(
+            "every_file_accounted_for",
+            asset="record",
+            partitions_def=SESSIONS,
+            description="Every file of the inventory stands in the record or in its list of refused files.",
+        ),
+    ],
+)
+def record(key: str, storage: InstrumentStorage, store: Store) -> Done | None:
+    """The Nexus Experiment record of one session: a function of its inputs, the same bytes for the same inputs."""
+    datasets, found = store.ready_datasets(key), store.activities(key)
+    if datasets is None or found is None:
+        return None
+    session, inventory = store.require_session(key), store.require_inventory(key)
+    instrument = storage.instrument(session.instrument_id)
+    refused = inventory.with_status("refused", "contested")
+    xml = build_record(session, instrument.name, instrument.time_zone, datasets, found, refused)
+    checks = (_schema_check(key, validate(xml)), _completeness_check(key, inventory, datasets, found))
+    if not checks[0].passed:
+        raise StageFailedError(f"the record is not valid and was not kept: {checks[0].description}", checks)
+    summary = {
+        "files": len(inventory.with_status("included")),
+        "datasets": len(datasets),
+        "activities": len(found),
+    }
+    version = store.write_record(key, xml, summary, VERSION)
+    return Done(
+        version,
+        {
+            **summary,
+            "valid": True,
+            "path": MetadataValue.path(store.record_path(key)),
+            "refused files": table([{"file": e.location, "reason": e.reason} for e in refused]),
+            "xml": MetadataValue.md(f"```xml\n{xml.decode()[:XML_SHOWN]}\n```"),
+        },
+        checks=checks,
+    )
+
+
+def _schema_check(key: str, faults: Sequence[SchemaFault]) -> AssetCheckEvaluation:
+    return check_result(
+        "record",
+        "valid_against_schema",
+        key,
+        passed=not faults,
+        description="; ".join(f"line {f.line}: {f.reason}" for f in faults[:5]) or "The schema accepts it.",
+        metadata={"faults": table([{"line": f.line, "reason": f.reason} for f in faults])},
+    )
+
+
+def _completeness_check(
+    key: str, inventory: Inventory, datasets: Sequence[Dataset], activities: Sequence[Activity]
+) -> AssetCheckEvaluation:
+    recorded = {d.location for d in datasets} & {name for a in activities for name in a.locations}
+    missing = [e.location for e in inventory.with_status("included") if e.location not in recorded]
+    return check_result(
+        "record",
+        "every_file_accounted_for",
+        key,
+        passed=not missing,
+        description=f"Missing: {', '.join(missing[:20])}" if missing else "No file is missing.",
+    )

@@ -1,0 +1,1 @@
+"""Acquisition activities: files of a session that were taken in one go."""

@@ -1,0 +1,210 @@
+"""Harvest and build in this process, in the configured Dagster instance, without daemon or webserver."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from nexuslims_pipeline.configuration import Settings
+from nexuslims_pipeline.sessions.keys import parse_key
+from nexuslims_pipeline.sessions.model import SessionState
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one session."""
+
+    key: str
+    state: str
+    reason: str = ""
+    files: int = 0
+    datasets: int = 0
+    activities: int = 0
+    record: str = ""
+    cause: str = ""
+    """Why it was built; empty when nothing had changed."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether a step failed."""
+        return self.state == SessionState.FAILED
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outcome for JSON."""
+        return asdict(self)
+
+    def line(self) -> str:
+        """The outcome in one line."""
+        counts = f"{self.files} files, {self.datasets} datasets, {self.activities} activities" if self.record else ""
+        told = "  ".join(filter(None, [counts, self.record or self.reason, "" if self.cause else "(unchanged)"]))
+        return f"{self.key}  {self.state:17}  {told}"
+
+
+class Building:
+    """One call of ``nexuslims-pipeline build``."""
+
+    def __init__(self, site: Settings, *, verbose: bool = False) -> None:
+        from nexuslims_pipeline.definitions import build_definitions, resources_of
+
+        self._site = site
+        self._verbose = verbose
+        self._definitions = build_definitions(site)
+        doors: dict[str, Any] = resources_of(site)
+        self._store, self._storage, self._catalog = doors["store"], doors["storage"], doors["catalog"]
+        self.silent_servers: list[str] = []
+
+    def run(
+        self, first: date | None, last: date | None, keys: list[str], show: Callable[[Outcome], None]
+    ) -> list[Outcome]:
+        """Build every session that is new or changed.
+
+        Parameters
+        ----------
+        first, last
+            Days of use to consider; without `first`, as far back as ``NX_HARVEST_DAYS``.
+        keys
+            Build these sessions, whatever has changed, and no others.
+        show
+            Told of each outcome as it comes.
+        """
+        due = dict.fromkeys(keys, "asked for") if keys else {}
+        considered = sorted({*due} or self._discover(first, last, due))
+        instance = None
+        outcomes = []
+        for number, key in enumerate(considered, 1):
+            if key in due:
+                instance = instance or dagster_instance(self._site.data_path)
+                print(f"[{number}/{len(considered)}] {key}: {due[key]} …", file=sys.stderr, flush=True)
+                self._materialise(instance, key)
+            outcomes.append(self._outcome(key, due.get(key, "")))
+            show(outcomes[-1])
+        if due:
+            self._catalog.rebuild(self._store)
+        return outcomes
+
+    def preview(
+        self, first: date | None, last: date | None, keys: list[str], show: Callable[[Outcome], None]
+    ) -> list[Outcome]:
+        """Say what `run` would do; reads NEMO and the folders' listings, opens no file, writes nothing."""
+        due = dict.fromkeys(keys, "asked for") if keys else {}
+        considered = sorted({*due} or self._discover(first, last, due, register=False))
+        outcomes = []
+        for key in considered:
+            outcomes.append(self._foresee(key, due[key]) if key in due else self._outcome(key, ""))
+            show(outcomes[-1])
+        return outcomes
+
+    def _discover(
+        self, first: date | None, last: date | None, due: dict[str, str], *, register: bool = True
+    ) -> Iterable[str]:
+        """Keys of all sessions in the span; those to be built go into `due` with the reason."""
+        from nexuslims_pipeline.jobs import span_of
+        from resources.harvest import answers_due, discover, files_due
+        from resources.nemo import NemoError, open_server
+
+        since, until = span_of(first, last)
+        since = since or datetime.now(UTC) - timedelta(days=self._site.harvest_days)
+        keys: list[str] = []
+        for name, server in self._site.nemo_servers.items():
+            try:
+                uses = discover(
+                    open_server(server, verify=self._site.verify),
+                    self._site.instruments,
+                    self._store,
+                    since=since,
+                    until=until,
+                    register=register,
+                )
+            except NemoError as fault:
+                self.silent_servers.append(f"{name}: {fault}")
+                continue
+            keys += [use.key for use in uses]
+            due |= {key: found.reason for key, found in answers_due(uses, self._store).items()}
+        due |= {key: reason for key in keys if key not in due and (reason := self._must_repeat(key))}
+        sessions = [self._store.ready_session(key) for key in keys if key not in due]
+        due |= {
+            key: found.reason
+            for key, found in files_due(filter(None, sessions), self._storage, self._store).items()
+        }
+        return keys
+
+    def _must_repeat(self, key: str) -> str:
+        """Why a session must be built again although neither NEMO nor its files changed; empty if it need not."""
+        from nexuslims_pipeline.definitions import CODE_VERSIONS
+
+        if self._store.failure(key):
+            return "failed before"
+        headers = {stage: self._store.header(stage, key) for stage in CODE_VERSIONS}
+        if any(h and h["code_version"] != CODE_VERSIONS[stage] for stage, h in headers.items()):
+            return "the software is newer"
+        if self._store.state(key)[0] is None:
+            return "was left unfinished"
+        return ""
+
+    def _materialise(self, instance: Any, key: str) -> None:
+        from assets.partitions import SESSIONS
+
+        instance.add_dynamic_partitions(SESSIONS.name or "", [key])
+        level = "INFO" if self._verbose else "CRITICAL"
+        result = self._definitions.resolve_job_def("build_sessions").execute_in_process(
+            instance=instance,
+            partition_key=key,
+            tags={"nexuslims/cause": "command line"},
+            run_config={"loggers": {"console": {"config": {"log_level": level}}}},
+            raise_on_error=False,
+        )
+        if not result.success and not self._store.failure(key):
+            self._store.write_failure(key, "usage_event", "the run failed; see it in Dagster.", result.run_id)
+
+    def _outcome(self, key: str, cause: str) -> Outcome:
+        state, reason = self._store.state(key)
+        record = self._store.header("record", key) if state is SessionState.BUILT else None
+        return Outcome(
+            key=key,
+            state=str(state or "NOT_BUILT"),
+            reason=reason,
+            cause=cause,
+            **({n: record[n] for n in ("files", "datasets", "activities")} if record else {}),
+            record=str(self._store.record_path(key)) if record else "",
+        )
+
+    def _foresee(self, key: str, cause: str) -> Outcome:
+        from nexuslims_pipeline.sessions.resolve import claims_of, resolve_session
+        from resources.nemo import NemoError, open_server
+
+        parts = parse_key(key)
+        server = open_server(self._site.nemo_servers[parts.server], verify=self._site.verify)
+        try:
+            usage = server.collect(parts.event_id)
+            session = resolve_session(
+                usage, key=key, instrument_id=parts.instrument_id, nemo_web_address=server.web_address
+            )
+            if session.state is not SessionState.READY:
+                return Outcome(key, str(session.state), session.reason, cause=cause)
+            found = self._storage.crawl(self._storage.instrument(parts.instrument_id), [session])
+            inventory = self._storage.attribute(found, session, claims=claims_of(usage))
+        except (NemoError, OSError, ValueError) as fault:
+            return Outcome(key, SessionState.FAILED, str(fault), cause=cause)
+        files = len(inventory.with_status("included", "waiting"))
+        return Outcome(key, str(inventory.state), inventory.reason or f"{files} files", files=files, cause=cause)
+
+
+def dagster_instance(data_path: Path) -> Any:
+    """The instance of ``DAGSTER_HOME``; without one, an instance that lies in the store.
+
+    Dagster's log of runs is kept there, so that the UI shows what the command line did.
+    """
+    from dagster import DagsterInstance
+
+    if not os.environ.get("DAGSTER_HOME"):
+        os.environ["DAGSTER_HOME"] = str(data_path / "dagster_home")
+    home = Path(os.environ["DAGSTER_HOME"])
+    home.mkdir(parents=True, exist_ok=True)
+    shipped = Path(__file__).parents[1] / "dagster.yaml"
+    if not (home / "dagster.yaml").exists() and shipped.exists():
+        shutil.copyfile(shipped, home / "dagster.yaml")
+    return DagsterInstance.get()

@@ -1,0 +1,155 @@
+"""The command line: build, extract, doctor, demo.
+
+Exit codes: 0 nothing failed; 1 a session, file or check failed; 2 the configuration or the call is wrong.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+from dotenv import load_dotenv
+
+from nexuslims_pipeline import __version__
+from nexuslims_pipeline.instruments import ConfigurationError
+
+FAILED, MISCONFIGURED = 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    load_dotenv(Path(".env"))
+    try:
+        code: int = options.command(options)
+    except ConfigurationError as mistake:
+        print(mistake, file=sys.stderr)
+        return MISCONFIGURED
+    except KeyboardInterrupt:
+        print("Interrupted; what was finished is kept.", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nexuslims-pipeline", description="Microscopy sessions to records.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    build = commands.add_parser("build", help="harvest NEMO and build what is new or changed")
+    build.add_argument("--from", dest="first", type=_day, metavar="DATE", help="first day of use, e.g. 2026-03-01")
+    build.add_argument("--to", dest="last", type=_day, metavar="DATE", help="last day of use")
+    build.add_argument("--session", dest="keys", action="append", default=[], metavar="KEY", help="only these; repeatable")
+    build.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")
+    build.add_argument("--json", action="store_true", help="one JSON list on standard output")
+    build.add_argument("--verbose", action="store_true", help="show Dagster's log")
+    build.set_defaults(command=_build)
+
+    extract = commands.add_parser("extract", help="show the datasets of files; needs no configuration")
+    extract.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    extract.add_argument("--json", action="store_true", help="everything, in the sidecar's form")
+    extract.add_argument("--no-preview", action="store_true", help="draw nothing")
+    extract.add_argument("--preview-folder", type=Path, default=Path(), metavar="FOLDER", help="default: here")
+    extract.set_defaults(command=_extract)
+
+    doctor = commands.add_parser("doctor", help="check every path, server, token and tool")
+    doctor.add_argument("--json", action="store_true")
+    doctor.set_defaults(command=_doctor)
+
+    demo = commands.add_parser("demo", help="write a small facility and build its sessions")
+    demo.add_argument("--folder", type=Path, default=Path(".demo"))
+    demo.set_defaults(command=_demo)
+    return parser
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        msg = f"'{text}' is no date; write it like 2026-03-01"
+        raise argparse.ArgumentTypeError(msg) from None
+
+
+def _build(options: argparse.Namespace) -> int:
+    from nexuslims_pipeline.building import Building, Outcome
+    from nexuslims_pipeline.configuration import settings
+
+    def show(outcome: Outcome) -> None:
+        if not options.json:
+            print(outcome.line(), flush=True)
+
+    building = Building(settings(), verbose=options.verbose)
+    if options.dry_run:
+        outcomes = building.preview(options.first, options.last, options.keys, show)
+    else:
+        outcomes = building.run(options.first, options.last, options.keys, show)
+    if options.json:
+        print(json.dumps([outcome.as_dict() for outcome in outcomes], indent=2))
+    for silence in building.silent_servers:
+        print(silence, file=sys.stderr)
+    return FAILED if building.silent_servers or any(outcome.failed for outcome in outcomes) else 0
+
+
+def _extract(options: argparse.Namespace) -> int:
+    from nexuslims_pipeline.extraction.standalone import describe, extract_file
+
+    elements, failed = [], False
+    for path in options.files:
+        found, error = extract_file(path, None if options.no_preview else options.preview_folder)
+        failed = failed or bool(error)
+        elements += found
+        if error:
+            print(f"{path}: {error}", file=sys.stderr)
+        if not options.json:
+            print(describe(path, found))
+    if options.json:
+        print(json.dumps(elements, indent=2, ensure_ascii=True))
+    return FAILED if failed else 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from nexuslims_pipeline.doctor import examine
+
+    findings = examine()
+    if options.json:
+        print(json.dumps([{"subject": f.subject, "fine": f.fine, "message": f.message} for f in findings], indent=2))
+    else:
+        for finding in findings:
+            print(f"{'ok    ' if finding.fine else 'MEND  '} {finding.subject}: {finding.message}")
+    if any(f.is_configuration and not f.fine for f in findings):
+        return MISCONFIGURED
+    return 0 if all(f.fine for f in findings) else FAILED
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from nexuslims_pipeline.demo.facility import write_facility
+
+    folder: Path = options.folder.absolute()
+    write_facility(folder)
+    for name in [name for name in os.environ if name.startswith("NX_")]:
+        del os.environ[name]
+    load_dotenv(folder / "demo.env", override=True)
+
+    from nexuslims_pipeline.building import Building
+    from nexuslims_pipeline.configuration import load_settings
+
+    site = load_settings(env_file=None)
+    print(f"Building the sessions of a small facility of our own making below {folder}\n")
+    outcomes = Building(site).run(date(2020, 1, 1), None, [], lambda outcome: print(outcome.line(), flush=True))
+    print(
+        f"\nRecords:   {site.records_folder}\n"
+        f"Previews:  {site.data_path / 'datasets'}\n"
+        f"Tables:    {site.data_path / 'catalog.duckdb'} (SQL views: sessions, files, datasets, fields, activities, records)\n"
+        "The graph: run 'make ui' and open http://127.0.0.1:3000"
+    )
+    return FAILED if any(outcome.failed for outcome in outcomes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""The code location: the graph, its jobs and sensors, bound to the site's settings."""
+
+from dagster import Definitions, ScheduleDefinition, define_asset_job, in_process_executor
+
+from assets.activities import activities
+from assets.catalog import catalog_views
+from assets.file_inventory import file_inventory
+from assets.file_metadata import file_metadata
+from assets.record import record
+from assets.session import session
+from assets.usage_event import usage_event
+from nexuslims_pipeline.configuration import Settings, is_configured, settings
+from nexuslims_pipeline.jobs import build_sessions, harvest
+from nexuslims_pipeline.sensors import nemo_sensor, storage_sensor
+from resources.activities import ClusteringRule
+from resources.catalog import Catalog
+from resources.nemo import NemoResource
+from resources.storage import InstrumentStorage
+from resources.store import Store
+
+STAGES = (usage_event, session, file_inventory, file_metadata, activities, record)
+CODE_VERSIONS = {stage.key.to_user_string(): str(stage.code_versions_by_key[stage.key]) for stage in STAGES}
+"""Version of the code of each stage: a session built by an older one is built again."""
+
+refresh_catalog = define_asset_job("refresh_catalog", selection=["catalog"], executor_def=in_process_executor)
+
+
+def build_definitions(site: Settings | None) -> Definitions:
+    """Everything that Dagster shows and runs.
+
+    Parameters
+    ----------
+    site
+        The site's settings; None for a clone that nobody has configured yet: the graph can be looked at, and its
+        assets say what to set when they are run.
+    """
+    return Definitions(
+        assets=[*STAGES, catalog_views],
+        jobs=[build_sessions, harvest, refresh_catalog],
+        schedules=[ScheduleDefinition(job=refresh_catalog, cron_schedule="17 * * * *")],
+        sensors=[
+            *(nemo_sensor(name, site) for name in (site.nemo_servers if site else ())),
+            *(storage_sensor(name, site) for name in (site.instruments if site else ())),
+        ],
+        resources=resources_of(site),
+        executor=in_process_executor,
+    )
+
+
+def resources_of(site: Settings | None) -> dict[str, object]:
+    """The doors to the outside world, by the name under which assets ask for them."""
+    if site is None:
+        return {
+            "nemo": NemoResource(servers=[]),
+            "storage": InstrumentStorage(root_path="", instruments_file=""),
+            "store": Store(data_path=""),
+            "catalog": Catalog(data_path=""),
+            "clustering_rule": ClusteringRule(),
+        }
+    return {
+        "nemo": NemoResource(servers=list(site.nemo_servers)),
+        "storage": InstrumentStorage(
+            root_path=str(site.instrument_data_path),
+            instruments_file=str(site.instruments_file),
+            file_strategy=site.file_strategy,
+            ignore_patterns=site.ignore_patterns,
+            file_delay_days=site.file_delay_days,
+            settle_seconds=site.settle_seconds,
+            extraction_workers=site.extraction_workers,
+            file_time_limit=site.file_time_limit,
+            file_memory_limit=site.file_memory_limit,
+        ),
+        "store": Store(data_path=str(site.data_path), records_path=str(site.records_folder)),
+        "catalog": Catalog(data_path=str(site.data_path)),
+        "clustering_rule": ClusteringRule(
+            sensitivity=site.clustering_sensitivity, minimum_gap_seconds=site.clustering_minimum_gap
+        ),
+    }
+
+
+defs = build_definitions(settings() if is_configured() else None)

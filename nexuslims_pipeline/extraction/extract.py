@@ -1,0 +1,162 @@
+"""Datasets of many files: from the cache where nothing changed, from the sandbox otherwise.
+
+The sidecar of a file is its cache entry. It names what it was made from (the file's and its companions' sizes and
+times, the readers' versions); as long as that holds, the raw file is not opened.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from nexuslims_pipeline.extraction.model import Source
+from nexuslims_pipeline.extraction.reading import ReadFile
+from nexuslims_pipeline.extraction.registry import readers_version
+from nexuslims_pipeline.extraction.sandbox import Sandbox
+from nexuslims_pipeline.extraction.sidecar import preview_path, sidecar_path
+from nexuslims_pipeline.files import display_name, from_location, json_bytes, to_location, write_bytes
+from nexuslims_pipeline.instruments import Instrument
+from nexuslims_pipeline.inventory.model import InventoryEntry
+from nexuslims_pipeline.metadata.dataset import Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class FileDatasets:
+    """What became of one file."""
+
+    location: str
+    datasets: tuple[Dataset, ...]
+    error: str
+    """Why the file could not be read; empty when it could."""
+    cached: bool
+    """Whether the raw file was left unopened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """Where raw files are read from and where their sidecars and previews go."""
+
+    root: Path
+    """Root of instrument data."""
+    folder: Path
+    """``datasets`` folder of the store, a mirror of the raw tree."""
+
+
+def extract_files(
+    entries: Sequence[InventoryEntry],
+    instrument: Instrument,
+    library: Library,
+    open_sandbox: Callable[[], AbstractContextManager[Sandbox]],
+) -> Iterator[FileDatasets]:
+    """Datasets of the given files, in their order.
+
+    Parameters
+    ----------
+    entries
+        Files to read, with their sizes, times and companions.
+    instrument
+        Whose clock the files' times are on.
+    library
+        Where to read and write.
+    open_sandbox
+        Makes the pool of children; called only when some file must be read.
+    """
+    cached = {entry.location: _from_cache(entry, instrument, library) for entry in entries}
+    missing = [entry for entry in entries if cached[entry.location] is None]
+    if not missing:
+        yield from (found for found in cached.values() if found is not None)
+        return
+    with open_sandbox() as pool:
+        fresh = iter(pool.read([_source(entry, instrument, library.root) for entry in missing]))
+        for entry in entries:
+            yield cached[entry.location] or _keep(entry, next(fresh), instrument, library)
+
+
+def identity(entry: InventoryEntry, root: Path) -> dict[str, Any]:
+    """What a sidecar was made from: it is good as long as this stays the same."""
+    companions = {}
+    for location in entry.companions:
+        status = (root / from_location(location)).stat()
+        companions[location] = [status.st_size, status.st_mtime_ns]
+    return {
+        "location": entry.location,
+        "size": entry.size,
+        "modified_ns": entry.modified_ns,
+        "companions": companions,
+        "readers": readers_version(),
+    }
+
+
+def _source(entry: InventoryEntry, instrument: Instrument, root: Path) -> Source:
+    modified = datetime.fromtimestamp((entry.modified_ns or 0) // 1000 / 1e6, UTC)
+    return Source(
+        path=root / from_location(entry.location),
+        modified=modified - timedelta(seconds=instrument.clock_offset_seconds),
+        size=entry.size or 0,
+        companions=tuple(root / from_location(location) for location in entry.companions),
+        time_zone=instrument.time_zone,
+        instrument_id=instrument.id,
+    )
+
+
+def _from_cache(entry: InventoryEntry, instrument: Instrument, library: Library) -> FileDatasets | None:
+    try:
+        elements = json.loads(sidecar_path(library.folder, entry.location).read_bytes())
+        made_from = elements[0]["source"]
+        if made_from["identity"] != identity(entry, library.root):
+            return None
+        if any(element["preview"] and not (library.folder / from_location(element["preview"])).exists() for element in elements):
+            return None
+        return _datasets(entry, elements, instrument, cached=True)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _keep(entry: InventoryEntry, read: ReadFile, instrument: Instrument, library: Library) -> FileDatasets:
+    """Write the previews, then the sidecar that vouches for them."""
+    made_from = {
+        "identity": identity(entry, library.root),
+        "format": read.format,
+        "error": read.error,
+    }
+    count = len(read.elements)
+    elements = []
+    for index, (element, description, picture) in enumerate(
+        zip(read.elements, read.descriptions, read.previews, strict=True)
+    ):
+        preview = None
+        if picture is not None:
+            path = preview_path(library.folder, entry.location, index, count)
+            write_bytes(path, picture)
+            preview = to_location(path.relative_to(library.folder))
+        elements.append(element | {"source": made_from, "description": description, "preview": preview})
+    if not read.transient:
+        write_bytes(sidecar_path(library.folder, entry.location), json_bytes(elements))
+    return _datasets(entry, elements, instrument, cached=False)
+
+
+def _datasets(
+    entry: InventoryEntry, elements: list[dict[str, Any]], instrument: Instrument, *, cached: bool
+) -> FileDatasets:
+    name = display_name(from_location(entry.location))
+    count = len(elements)
+    offset_ns = round(instrument.clock_offset_seconds * 1e9)
+    datasets = tuple(
+        Dataset(
+            location=entry.location,
+            modified_ns=(entry.modified_ns or 0) - offset_ns,
+            size=entry.size or 0,
+            index=index,
+            count=count,
+            name=name if count == 1 else f"{name} ({index + 1} of {count})",
+            format=element["source"]["format"],
+            description=element["description"],
+            preview=element["preview"],
+            nx_meta=element["nx_meta"],
+        )
+        for index, element in enumerate(elements)
+    )
+    return FileDatasets(entry.location, datasets, elements[0]["source"]["error"], cached)

@@ -1,0 +1,203 @@
+"""Collecting what a vendor file says: named values with their units, bad ones as warnings, native trees in bounds."""
+
+import math
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+from nexuslims_pipeline.extraction.model import Axis, DatasetType, Signal
+from nexuslims_pipeline.metadata.fields import FIELDS
+from nexuslims_pipeline.metadata.units import quantity
+
+UNFILLED = frozenset({"", "[]", "DO NOT EDIT", "DO NOT ENTER"})
+"""Texts that vendors' forms hold where nobody entered anything."""
+NATIVE_VALUES = 50_000
+"""Values kept of one native tree: about 2 MB of JSON."""
+ARRAY_VALUES = 64
+"""Longest array that is kept number by number in a native tree."""
+TEXT_CHARACTERS = 8_000
+"""Longest text that is kept in a native tree."""
+METRES = {
+    "m": 1.0,
+    "cm": 1e-2,
+    "mm": 1e-3,
+    "µm": 1e-6,
+    "um": 1e-6,
+    "nm": 1e-9,
+    "Å": 1e-10,
+    "A": 1e-10,
+    "pm": 1e-12,
+}
+"""Spellings of length on calibrated axes, in metres."""
+ELECTRONVOLTS = {"eV": 1.0, "keV": 1e3}
+"""Spellings of energy on calibrated axes, in electronvolts."""
+RECIPROCAL = frozenset({"mrad", "rad", "µrad", "deg", "degrees", "°"})
+"""Angular units of diffraction patterns; those like ``1/nm`` are told by their first character."""
+SCAN_POSITIONS = 3
+QUARTER_HOUR = 900.0
+CLOCK_SLACK = 60.0
+"""Seconds by which two records of one moment may differ: file systems and cameras write them one after the other."""
+
+
+class Facts:
+    """Fields, extensions and warnings of one signal while they are gathered.
+
+    A name in `metadata.fields.FIELDS` becomes a field, any other an extension.
+    """
+
+    def __init__(self) -> None:
+        self.fields: dict[str, Any] = {}
+        self.extensions: dict[str, Any] = {}
+        self.warnings: dict[str, str] = {}
+
+    def add(self, name: str, value: Any, unit: str | None = None, group: str | None = None) -> None:
+        """Keep `value` under `name` unless it is empty; a later value replaces an earlier one.
+
+        Parameters
+        ----------
+        name
+            Field name or the extension's display name.
+        value
+            Text, number or list as the file has it.
+        unit
+            The vendor's unit as pint spells it; None for text and plain numbers.
+        group
+            Extension that holds this one.
+        """
+        value = value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+        if isinstance(value, str):
+            value = value.strip()
+        if (
+            value is None
+            or (isinstance(value, str | list | tuple | dict) and not value)
+            or str(value) in UNFILLED
+        ):
+            return
+        if unit is not None:
+            try:
+                value = quantity(value, unit)
+            except (TypeError, ValueError, OverflowError):
+                self.warnings[name] = f"the file says {str(value)[:80]!r}, which is no finite number"
+                return
+        elif isinstance(value, float) and not math.isfinite(value):
+            self.warnings[name] = f"the file says {value}, which is no finite number"
+            return
+        self._place(name, value, group)
+
+    def _place(self, name: str, value: Any, group: str | None) -> None:
+        if group is not None:
+            self.extensions.setdefault(group, {})[name] = value
+        elif name in FIELDS:
+            self.fields[name] = value
+        else:
+            self.extensions[name] = value
+
+    def add_measured(self, name: str, value: Any, unit: str, group: str | None = None) -> None:
+        """Keep a quantity that cannot be zero: vendors write 0 where nothing was measured."""
+        if not _is_zero(value):
+            self.add(name, value, unit, group)
+
+    def add_axes(self, axes: Iterable[Axis]) -> None:
+        """Pixel size, field width and energy calibration from calibrated axes."""
+        axes = tuple(axes)
+        spatial = [axis for axis in axes if axis.units in METRES and axis.name != "Wavelength"]
+        for axis in spatial[-2:] if len(spatial) > 1 else []:
+            step = abs(axis.scale) * METRES[axis.units]
+            side, extent = ("width", "horizontal") if axis is spatial[-1] else ("height", "vertical")
+            self.add_measured(f"pixel_{side}", step * 1e9, "nm")
+            if f"{extent}_field_width" not in self.fields:
+                self.add_measured(f"{extent}_field_width", step * axis.size * 1e6, "µm")
+        for axis in axes:
+            if axis.units in ELECTRONVOLTS and not axis.navigation:
+                self.add_measured("channel_size", axis.scale * ELECTRONVOLTS[axis.units], "eV")
+                self.add("starting_energy", axis.offset * ELECTRONVOLTS[axis.units] / 1e3, "keV")
+
+    def give_to(self, signal: Signal) -> Signal:
+        """`signal` with everything gathered here."""
+        signal.fields.update(self.fields)
+        signal.extensions.update(self.extensions)
+        signal.warnings.update(self.warnings)
+        return signal
+
+
+def _is_zero(value: Any) -> bool:
+    try:
+        return float(value) == 0
+    except (TypeError, ValueError):
+        return False
+
+
+def is_reciprocal(units: str) -> bool:
+    """Whether an axis in `units` is one of reciprocal space or of scattering angle."""
+    compact = units.replace(" ", "")
+    return compact.startswith("1/") or compact.endswith(("^-1", "⁻¹", "**-1")) or compact in RECIPROCAL
+
+
+def spectral_type(axes: Iterable[Axis]) -> DatasetType:
+    """``SpectrumImage`` for a line or a map of spectra; one or two positions make neither."""
+    positions = math.prod(axis.size for axis in axes if axis.navigation)
+    return "SpectrumImage" if positions >= SCAN_POSITIONS else "Spectrum"
+
+
+def on_its_clock(wall: datetime, instant: datetime) -> datetime | None:
+    """`wall` with the offset from UTC that makes it the same moment as `instant`.
+
+    Parameters
+    ----------
+    wall
+        What the instrument's clock showed; naive.
+    instant
+        The same moment to within `CLOCK_SLACK`, aware.
+
+    Returns
+    -------
+    datetime or None
+        None when no offset of a whole quarter of an hour within ±14 h fits, so that the two are not one moment.
+    """
+    seconds = (wall - instant.astimezone(UTC).replace(tzinfo=None)).total_seconds()
+    offset = round(seconds / QUARTER_HOUR) * QUARTER_HOUR
+    if abs(seconds - offset) > CLOCK_SLACK or abs(offset) > 14 * 3600:
+        return None
+    return wall.replace(tzinfo=timezone(timedelta(seconds=offset)))
+
+
+def bounded(tree: Any, limit: int = NATIVE_VALUES) -> Any:
+    """A copy of a native tree as plain dicts, lists, text and numbers, cut where it would grow too large.
+
+    Long arrays and raw bytes become a few words on their size; everything beyond `limit` values is left out, which
+    the key ``…`` shows.
+    """
+    left = [limit]
+
+    def copy(value: Any, depth: int) -> Any:
+        left[0] -= 1
+        if isinstance(value, Mapping):
+            return copy_mapping(value, depth)
+        if hasattr(value, "dtype") and hasattr(value, "shape"):
+            if value.shape and math.prod(value.shape) > ARRAY_VALUES:
+                return f"array of {' × '.join(map(str, value.shape))} values, {value.dtype}"
+            value = value.tolist() if hasattr(value, "tolist") else "left in the file"
+        if isinstance(value, list | tuple | set | frozenset):
+            if len(value) > ARRAY_VALUES and all(isinstance(item, bool | int | float) for item in value):
+                return f"array of {len(value)} values"
+            return [copy(item, depth + 1) for item in value if left[0] > 0] if depth < 60 else "…"
+        if isinstance(value, bytes):
+            value = (
+                value.decode("utf-8", "replace") if len(value) <= TEXT_CHARACTERS else f"{len(value)} bytes"
+            )
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        text = str(value)
+        left[0] -= len(text) // 40
+        return text if len(text) <= TEXT_CHARACTERS else text[:TEXT_CHARACTERS] + "…"
+
+    def copy_mapping(value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key, item in value.items():
+            if left[0] <= 0 or depth >= 60:
+                result["…"] = "left out: too much of it"
+                break
+            result[str(key)] = copy(item, depth + 1)
+        return result
+
+    return copy(tree, 0)

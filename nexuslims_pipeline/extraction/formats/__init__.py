@@ -1,0 +1,1 @@
+"""One module per vendor format, each with one `Extractor`."""

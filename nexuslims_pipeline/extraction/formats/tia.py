@@ -1,0 +1,558 @@
+"""FEI's TEM Imaging & Analysis: one signal per ``.ser`` file, described by the ``.emi`` file beside it.
+
+A ``.ser`` file holds a series of equal elements, spectra or images. Layout, all little-endian, as documented by
+Dr Chris Boothroyd ("TIA file format", https://www.er-c.org/cbb/info/TIAformat/); N is 4 bytes up to series version
+0x210 and 8 from then on.
+
+===========  =======================================================================================
+header       byte order 0x4949 (2 bytes), series id 0x0197 (2), version (2), data type (4: 0x4120
+             spectra, 0x4122 images), tag type (4: 0x4152 time, 0x4142 time and position), elements
+             planned (4), elements recorded (4), offset of the offset array (N), dimensions (4)
+dimension    size (4), calibration offset (8, float), step (8, float), reference element (4),
+             description (4, length; text), units (4, length; text)
+offsets      of each element's data (N each), then of each element's tag (N each)
+spectrum     offset (8), step (8), reference element (4), number type (2), length (4), numbers
+image        the same calibration for x and for y (20 each), number type (2), width (4), height (4),
+             numbers, lowest row first
+tag          type (2), nothing (2), seconds since 1970 UTC (4), for 0x4142 x and y (8 each)
+===========  =======================================================================================
+
+The ``.emi`` file is a private binary container; within it lies one XML element ``<ObjectInfo>`` per object on TIA's
+screen. An object has no reference to its series: they are told by order, by kind and by the number of channels.
+"""
+
+import math
+import mmap
+import re
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from nexuslims_pipeline.extraction.facts import Facts, bounded, on_its_clock, spectral_type
+from nexuslims_pipeline.extraction.model import (
+    Axis,
+    DatasetType,
+    ExtractionError,
+    Extractor,
+    Pixels,
+    Signal,
+    Source,
+)
+from nexuslims_pipeline.extraction.vendor_text import MONTHS, parse_xml
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MAGIC = b"II\x97\x01"
+NARROW_VERSION = 0x210
+"""The last version with 4 bytes for an offset."""
+SPECTRA, IMAGES = 0x4120, 0x4122
+TIME_AND_PLACE = 0x4142
+NUMBER_TYPES = {1: "u1", 2: "u2", 3: "u4", 4: "i1", 5: "i2", 6: "i4", 7: "f4", 8: "f8", 9: "c8", 10: "c16"}
+MAX_DIMENSIONS = 8
+MAX_TEXT = 4096
+MAX_XML = 1 << 22
+"""Bytes of one ``<ObjectInfo>``; real ones have some 7 kB."""
+MAX_OBJECTS = 1000
+LARGEST_METRES = 1e-4
+SMALLEST_RECIPROCAL = 1e3
+"""TIA does not write the unit of an image: a pixel is 1e-12 to 1e-5 metres or 1e6 to 1e10 reciprocal metres wide."""
+X_RAY_STEP = 2.5
+"""Least energy per channel in eV of an X-ray detector; an energy-loss spectrometer has less."""
+ACQUIRED = re.compile(r"\w{3} (\w{3}) +(\d{1,2}) (\d{1,2}):(\d{2}):(\d{2}) (\d{4})")
+NUMBERED = re.compile(r"(?s)(.+)_(\d{1,9})")
+
+UNITS = {
+    "kV": "kV", "V": "V", "eV": "eV", "keV": "keV", "uA": "µA", "nA": "nA", "m": "m", "mm": "mm", "um": "µm",
+    "nm": "nm", "deg": "deg", "mrad": "mrad", "rad": "rad", "s": "s", "%": "percent", "eV/Channel": "eV",
+}  # fmt: skip
+"""Units of ``ExperimentalDescription`` as pint spells them."""
+LABELS = {
+    "High tension": "acceleration_voltage", "Magnification": "magnification", "Camera length": "camera_length",
+    "Emission": "emission_current", "Stem rotation": "scan_rotation", "User": "operator", "Stage X": "stage_x",
+    "Stage Y": "stage_y", "Stage Z": "stage_z", "Stage A": "stage_alpha", "Stage B": "stage_beta",
+    "Stem rotation correction": "STEM Rotation Correction",
+}  # fmt: skip
+"""Labels of ``ExperimentalDescription`` that become fields."""
+ACQUISITION = {
+    "IntegrationTime": ("acquisition_time", "s"), "FrameTime": ("frame_time", "s"), "Binning": ("Binning", None),
+    "CameraNamePath": ("acquisition_device", None), "EnergyResolution": ("Energy Resolution", "eV"),
+    "ShapingTime": ("Shaping Time", "µs"), "NumberSpectra": ("Number of Spectra", None),
+    "BiasCorrection": ("Bias Correction", None), "GainCorrection": ("Gain Correction", None),
+}  # fmt: skip
+"""``AcquireInfo``: name and unit; the dwell time and the magnification are treated apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """What a ``.ser`` file says of itself."""
+
+    images: bool
+    axes: tuple[Axis, ...]
+    pixels: Pixels | None
+    """None when the elements do not lie evenly in the file, so that they cannot be mapped."""
+    left_out: int
+    """Elements of an unfinished row of a map."""
+    taken: datetime | None
+    """Time of the first element, UTC."""
+    header: dict[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(axis.size for axis in self.axes)
+
+
+class _Cursor:
+    """Little-endian numbers of a mapped file, one after the other."""
+
+    def __init__(self, content: "mmap.mmap | bytes", at: int = 0) -> None:
+        self._content = content
+        self._at = at
+
+    def take(self, form: str) -> Any:
+        """Numbers in the notation of `struct`: one alone, several as a tuple."""
+        numbers = struct.unpack("<" + form, self._bytes(struct.calcsize("<" + form)))
+        return numbers[0] if len(numbers) == 1 else numbers
+
+    def text(self) -> str:
+        """Text behind its length."""
+        return self._bytes(min(self.take("I"), MAX_TEXT)).decode("utf-8", "replace").rstrip("\0")
+
+    def _bytes(self, length: int) -> bytes:
+        end = self._at + length
+        if end > len(self._content):
+            msg = f"the series is cut off: the file ends at byte {len(self._content)}, within its description"
+            raise ExtractionError(msg)
+        taken = self._content[self._at : end]
+        self._at = end
+        return taken
+
+
+def _read_series(path: Path) -> _Series:
+    """Header, calibration and mapped numbers of a ``.ser`` file.
+
+    Raises
+    ------
+    ExtractionError
+        When it is none, holds no element or is cut off.
+    """
+    with path.open("rb") as file:
+        try:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:
+            msg = "the file is empty"
+            raise ExtractionError(msg) from None
+        with content:
+            return _parse_series(path, content)
+
+
+def _parse_series(path: Path, content: "mmap.mmap") -> _Series:
+    cursor = _Cursor(content)
+    magic, version, data_type, tag_type, planned, recorded = cursor.take("4sHIIII")
+    if magic != MAGIC or data_type not in (SPECTRA, IMAGES):
+        msg = "the file does not begin like a series of TIA"
+        raise ExtractionError(msg)
+    if recorded == 0:
+        msg = "the series holds no data: its acquisition ended before the first element"
+        raise ExtractionError(msg)
+    wide = version > NARROW_VERSION
+    table, count = cursor.take("QI" if wide else "II")
+    if count > MAX_DIMENSIONS or recorded > planned:
+        msg = f"the series is damaged: {count} dimensions, {recorded} of {planned} elements"
+        raise ExtractionError(msg)
+    dimensions = [_dimension(cursor) for _ in range(count)]
+    offsets, tags = _offsets(content, table, planned, recorded, wide)
+    signal_axes, dtype, start = _element(_Cursor(content, int(offsets[0])), data_type == IMAGES)
+    size = math.prod(axis.size for axis in signal_axes) * dtype.itemsize
+    if int(offsets.max()) + start + size > len(content):
+        msg = f"the series is cut off: its {recorded} elements go on beyond byte {len(content)}, where the file ends"
+        raise ExtractionError(msg)
+    first, second = (_tag(content, int(tag), tag_type) for tag in (tags[0], tags[min(1, recorded - 1)]))
+    navigation = _navigation(dimensions, recorded, column_first=first[1:] != second[1:] and first[2] != second[2])
+    axes = (*navigation, *signal_axes)
+    used = math.prod(axis.size for axis in navigation)
+    return _Series(
+        images=data_type == IMAGES,
+        axes=axes,
+        pixels=_mapped(path, offsets[:used] + start, dtype, axes),
+        left_out=recorded - used,
+        taken=first[0],
+        header={
+            "Series Version": version,
+            "Elements Planned": planned,
+            "Elements Recorded": recorded,
+            "Number Type": dtype.name,
+            "Dimensions": [asdict(axis) for axis in dimensions],
+            "Calibration": [asdict(axis) for axis in signal_axes],
+        },
+    )
+
+
+def _dimension(cursor: _Cursor) -> Axis:
+    size, offset, step, reference = cursor.take("IddI")
+    description, units = cursor.text(), cursor.text()
+    return _calibrated(size, offset, step, reference, units, description, navigation=True)
+
+
+def _calibrated(
+    size: int, offset: float, step: float, reference: int, units: str, name: str, *, navigation: bool = False
+) -> Axis:
+    """An axis; lengths in nanometres, reciprocal ones in 1/nm, without calibration where the file has nonsense."""
+    factor, unit = {"meters": (1e9, "nm"), "1/meters": (1e-9, "1/nm")}.get(units, (1.0, units))
+    if not (math.isfinite(offset) and math.isfinite(step)) or step == 0:
+        return Axis(size, name=name, navigation=navigation)
+    return Axis(size, step * factor, (offset - reference * step) * factor, unit, name, navigation)
+
+
+def _offsets(
+    content: "mmap.mmap", table: int, planned: int, recorded: int, wide: bool
+) -> tuple["np.ndarray[Any, np.dtype[np.int64]]", "np.ndarray[Any, np.dtype[np.int64]]"]:
+    """Where the recorded elements and their tags lie."""
+    import numpy as np
+
+    width = 8 if wide else 4
+    if table + 2 * planned * width > len(content):
+        msg = f"the series is cut off: the file ends at byte {len(content)}, within the list of its elements"
+        raise ExtractionError(msg)
+    places = [
+        np.frombuffer(content[at : at + recorded * width], f"<u{width}").astype(np.int64)
+        for at in (table, table + planned * width)
+    ]
+    if places[0].min() < 0 or places[0].max() >= len(content):
+        msg = "the series is damaged or cut off: an element lies outside the file"
+        raise ExtractionError(msg)
+    return places[0], places[1]
+
+
+def _element(cursor: _Cursor, image: bool) -> tuple[tuple[Axis, ...], "np.dtype[Any]", int]:
+    """Axes and number type of one element, and how many bytes of description come before its numbers."""
+    import numpy as np
+
+    if image:
+        (*x, ), (*y, ) = cursor.take("ddI"), cursor.take("ddI")
+        code, width, height = cursor.take("HII")
+        axes = tuple(
+            _calibrated(size, *calibration, units=_length_unit(calibration[1]), name=name)
+            for size, calibration, name in ((height, y, "y"), (width, x, "x"))
+        )
+        start = 50
+    else:
+        offset, step, reference, code, length = cursor.take("ddIHI")
+        axes = (_calibrated(length, offset, step, reference, "eV", "Energy"),)
+        start = 26
+    if code not in NUMBER_TYPES or any(axis.size < 1 for axis in axes):
+        msg = f"the series is damaged: elements of {[axis.size for axis in axes]} numbers of type {code}"
+        raise ExtractionError(msg)
+    return axes, np.dtype("<" + NUMBER_TYPES[code]), start
+
+
+def _length_unit(step: float) -> str:
+    if 0 < abs(step) <= LARGEST_METRES:
+        return "meters"
+    return "1/meters" if abs(step) >= SMALLEST_RECIPROCAL else ""
+
+
+def _tag(content: "mmap.mmap", at: int, tag_type: int) -> tuple[datetime | None, float, float]:
+    """Time and place of one element; tags may be missing."""
+    try:
+        _, _, seconds = (cursor := _Cursor(content, at)).take("HHI")
+        x, y = cursor.take("dd") if tag_type == TIME_AND_PLACE else (0.0, 0.0)
+    except ExtractionError:
+        return None, 0.0, 0.0
+    taken = datetime.fromtimestamp(seconds, UTC) if seconds else None
+    return (taken, x, y) if taken and taken.year >= 1990 else (None, x, y)
+
+
+def _navigation(dimensions: list[Axis], recorded: int, *, column_first: bool) -> tuple[Axis, ...]:
+    """Axes of the scan, slowest first; of a map that was stopped only the finished rows."""
+    order = dimensions if column_first else dimensions[::-1]
+    if len(order) > 1 and (line := math.prod(axis.size for axis in order[1:])) and recorded >= line:
+        rows = min(order[0].size, recorded // line)
+        axes = [replace(order[0], size=rows), *order[1:]]
+    else:
+        axes = [replace(dimensions[0] if dimensions else Axis(1, navigation=True), size=recorded)]
+    return tuple(axis for axis in axes if axis.size > 1)
+
+
+def _mapped(path: Path, starts: Any, dtype: "np.dtype[Any]", axes: tuple[Axis, ...]) -> Pixels | None:
+    """All elements as one array on the mapped file, which takes no memory until it is sliced."""
+    import numpy as np
+
+    steps = np.diff(starts)
+    if steps.size and (steps.min() != steps.max() or steps[0] <= 0):
+        return None
+    shape = tuple(axis.size for axis in axes)
+    stride = int(steps[0]) if steps.size else 0
+    strides = [dtype.itemsize] * len(axes)
+    for n in range(len(axes) - 2, -1, -1):
+        inner = stride if axes[n].navigation and not axes[n + 1].navigation else strides[n + 1] * shape[n + 1]
+        strides[n] = inner
+    array: Any = np.ndarray(shape, dtype, np.memmap(path, "u1", "r"), int(starts[0]), strides)
+    return Pixels(array[..., ::-1, :] if sum(not axis.navigation for axis in axes) == 2 else array, axes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Object:
+    """One ``<ObjectInfo>`` of an ``.emi`` file."""
+
+    tree: dict[str, Any]
+    description: tuple[tuple[str, str, str], ...]
+    """Label, value and unit of each entry of ``ExperimentalDescription``."""
+
+    def text(self, *names: str) -> str:
+        """Text of an element below it, empty when missing."""
+        found: Any = self.tree
+        for name in names:
+            found = found.get(name) if isinstance(found, dict) else None
+        return found if isinstance(found, str) else ""
+
+    @property
+    def mode(self) -> str:
+        """Mode of the column, e.g. ``STEM nP SA Zoom Diffraction``."""
+        return next((value for label, value, _ in self.description if label == "Mode"), "")
+
+    def describes(self, series: _Series) -> bool:
+        """Whether it is of the same kind as `series` and, for spectra, of as many channels."""
+        if series.images:
+            return bool(self.text("AcquireInfo", "DwellTimePath") or self.text("DetectorRange", "StartX"))
+        end = self.text("DetectorRange", "End")
+        of_spectra = bool(end or self.text("AcquireInfo", "IntegrationTime"))
+        return of_spectra and (not end or _number(end) == series.shape[-1])
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _read_objects(path: Path) -> list[_Object]:
+    """Every object of an ``.emi`` file, in its order.
+
+    Raises
+    ------
+    ExtractionError
+        When there is none or one is damaged.
+    """
+    objects = [_parse_object(xml) for xml in _object_texts(path)]
+    if not objects:
+        msg = "it holds no description"
+        raise ExtractionError(msg)
+    return objects
+
+
+def _object_texts(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        try:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:
+            return
+        with content:
+            end = 0
+            for _ in range(MAX_OBJECTS):
+                start = content.find(b"<ObjectInfo>", end)
+                if start < 0:
+                    return
+                closing = content.find(b"</ObjectInfo>", start, start + MAX_XML)
+                if closing < 0:
+                    msg = "a description is cut off"
+                    raise ExtractionError(msg)
+                end = closing + len(b"</ObjectInfo>")
+                yield content[start:end]
+
+
+def _parse_object(xml: bytes) -> _Object:
+    root = parse_xml(xml)
+    entries = root.iterfind("ExperimentalDescription/Root/Data")
+    description = tuple(
+        tuple((entry.findtext(part) or "").strip() for part in ("Label", "Value", "Unit")) for entry in entries
+    )
+    tree = {child.tag: _tree(child) for child in root if child.tag != "ExperimentalDescription"}
+    return _Object(tree, description)
+
+
+def _tree(element: Any) -> Any:
+    """Nested elements as dicts, the last of equal names."""
+    children = {child.tag: _tree(child) for child in element if isinstance(child.tag, str)}
+    return children or (element.text or "").strip()
+
+
+def _chosen(objects: list[_Object], number: int, series: _Series) -> _Object | None:
+    """The object that describes the series: the one at its number if that fits, else the first that fits."""
+    own = objects[number - 1] if 0 < number <= len(objects) else None
+    if own and own.describes(series):
+        return own
+    return next((candidate for candidate in objects if candidate.describes(series)), None)
+
+
+def _add_description(facts: Facts, described: _Object) -> None:
+    for label, value, unit in described.description:
+        group, name = ("Tecnai Filter", label[7:]) if label.startswith("Filter ") else (None, LABELS.get(label, label))
+        if name == label or group:
+            name = " ".join(word[:1].upper() + word[1:] for word in name.split())
+        if not value:
+            continue
+        if unit in UNITS:
+            facts.add(name, value, UNITS[unit], group)
+        else:
+            number = _number(value)
+            facts.add(name, value if math.isnan(number) else number, None, group)
+
+
+def _add_acquisition(facts: Facts, described: _Object, dataset_type: DatasetType) -> None:
+    info = described.tree.get("AcquireInfo")
+    for tag, text in info.items() if isinstance(info, dict) else ():
+        if tag in ACQUISITION:
+            name, unit = ACQUISITION[tag]
+            facts.add(name, text, unit)
+    scanned = not described.text("AcquireInfo", "CameraNamePath")
+    facts.add("dwell_time" if scanned else "exposure_time", described.text("AcquireInfo", "DwellTimePath"), "s")
+    magnification = _number(described.text("AcquireInfo", "Magnification").rstrip(" Xx"))
+    if magnification > 1 and dataset_type != "Diffraction" and "magnification" not in facts.fields:
+        facts.add("magnification", magnification)
+    conditions = ("ExperimentalConditions", "MicroscopeConditions")
+    if "acceleration_voltage" not in facts.fields:
+        facts.add("acceleration_voltage", described.text(*conditions, "AcceleratingVoltage"), "V")
+    for tag, name in (("Tilt1", "Microscope Tilt 1"), ("Tilt2", "Microscope Tilt 2")):
+        facts.add(name, described.text(*conditions, tag), "rad")
+    facts.add("Manufacturer", described.text("Manufacturer"))
+
+
+def _types(series: _Series, described: _Object | None, mode: str) -> tuple[DatasetType, str]:
+    """Dataset type and technique, from the numbers' axes first and the column's mode second."""
+    scanned = any(axis.navigation and axis.units == "nm" for axis in series.axes)
+    column = "STEM" if "STEM" in mode or (not mode and scanned) else "TEM" if mode else ""
+    if not series.images:
+        return spectral_type(series.axes), f"{column}_{_spectroscopy(series, described)}".lstrip("_")
+    camera = described is not None and bool(described.text("AcquireInfo", "CameraNamePath"))
+    if series.axes[-1].units == "1/nm" or ("Diffraction" in mode and (camera or column == "TEM")):
+        return "Diffraction", f"{column or 'TEM'}_Diffraction"
+    return "Image", f"{column}_Imaging" if column else "Unknown"
+
+
+def _spectroscopy(series: _Series, described: _Object | None) -> str:
+    if described and described.text("AcquireInfo", "ShapingTime"):
+        return "EDS"
+    if described and described.text("AcquireInfo", "GainCorrection"):
+        return "EELS"
+    return "EDS" if series.axes[-1].scale >= X_RAY_STEP else "EELS"
+
+
+def _acquired(series: _Series, described: _Object | None) -> datetime | None:
+    """Local time of the object, with its offset from UTC where the series has the same moment in UTC."""
+    found = ACQUIRED.match(described.text("AcquireDate")) if described else None
+    if not found or found[1].lower() not in MONTHS:
+        return series.taken
+    month = MONTHS.index(found[1].lower()) + 1
+    day, hour, minute, second, year = (int(part) for part in found.groups()[1:])
+    try:
+        wall = datetime(year, month, day, hour, minute, second)  # noqa: DTZ001 - on the instrument's clock
+    except ValueError:
+        return series.taken
+    return (on_its_clock(wall, series.taken) if series.taken else None) or wall
+
+
+def _signal(path: Path, objects: list[_Object], facts: Facts) -> Signal:
+    """The dataset of one ``.ser`` file."""
+    series = _read_series(path)
+    numbered = NUMBERED.fullmatch(path.stem)
+    described = _chosen(objects, int(numbered[2]) if numbered else 1, series)
+    instrument = described if described and described.description else next((o for o in objects if o.mode), None)
+    mode = instrument.mode if instrument else ""
+    dataset_type, data_type = _types(series, described, mode)
+    if instrument:
+        _add_description(facts, instrument)
+    if described:
+        _add_acquisition(facts, described, dataset_type)
+    elif objects:
+        facts.warnings["Series"] = "the .emi file does not describe this series: only the microscope's values are known"
+    if instrument and instrument is not described:
+        facts.add("Instrument Values From", "another object of the .emi file")
+    if series.left_out:
+        facts.warnings["Data Dimensions"] = f"{series.left_out} elements of an unfinished row are left out"
+    if series.pixels is None:
+        facts.warnings["Preview"] = "the elements do not lie evenly in the file"
+    facts.add_axes(series.axes)
+    native = {"Series": series.header, "ObjectInfo": described.tree if described else {}}
+    if instrument:
+        native["ExperimentalDescription"] = {label: f"{v} {u}".strip() for label, v, u in instrument.description}
+    signal = Signal(
+        dataset_type,
+        data_type,
+        shape=series.shape,
+        acquired=_acquired(series, described),
+        native=bounded(native),
+        pixels=series.pixels,
+    )
+    return facts.give_to(signal)
+
+
+class TiaExtractor(Extractor):
+    """Series of FEI's TEM Imaging & Analysis."""
+
+    name: ClassVar[str] = "tia"
+    version: ClassVar[str] = "1"
+    extensions: ClassVar[frozenset[str]] = frozenset({".ser", ".emi"})
+
+    def accepts(self, source: Source, head: bytes) -> bool:  # noqa: ARG002
+        """Any file so named: a damaged one is better reported than passed on."""
+        return True
+
+    def extract(self, source: Source) -> list[Signal]:
+        """The signal of a ``.ser`` file, or those of all ``.ser`` files that belong to an ``.emi`` file."""
+        if source.path.suffix.lower() == ".emi":
+            return _of_container(source.path)
+        facts = Facts()
+        return [_signal(source.path, _objects_beside(source, facts), facts)]
+
+
+def _objects_beside(source: Source, facts: Facts) -> list[_Object]:
+    """Objects of the ``.emi`` file among the companions; none with a warning."""
+    numbered = NUMBERED.fullmatch(source.path.stem)
+    stem = numbered[1] if numbered else source.path.stem
+    beside = [p for p in source.companions if p.suffix.lower() == ".emi" and p.stem.lower() == stem.lower()]
+    if not beside:
+        facts.warnings["Companion"] = f"{stem}.emi, which describes the microscope, is missing"
+        return []
+    try:
+        return _read_objects(beside[0])
+    except (ExtractionError, OSError) as fault:
+        facts.warnings["Companion"] = f"{beside[0].name} could not be read: {fault}"
+        return []
+
+
+def _of_container(path: Path) -> list[Signal]:
+    """Signals of all the series of an ``.emi`` file that lie beside it."""
+    objects = _read_objects(path)
+    signals: list[Signal] = []
+    faults: dict[str, str] = {}
+    for series in _series_beside(path):
+        try:
+            signals.append(_signal(series, objects, Facts()))
+        except ExtractionError as fault:
+            faults[series.name] = str(fault)
+    if not signals:
+        msg = "; ".join(f"{name}: {fault}" for name, fault in faults.items()) or "its .ser files are missing"
+        raise ExtractionError(msg)
+    for name, fault in faults.items():
+        signals[0].warnings[name] = fault
+    return signals
+
+
+def _series_beside(path: Path) -> list[Path]:
+    """The ``.ser`` files of an ``.emi`` file, by number; links are not followed."""
+    found = {}
+    for candidate in path.parent.iterdir():
+        numbered = NUMBERED.fullmatch(candidate.stem)
+        belongs = numbered is not None and numbered[1].lower() == path.stem.lower()
+        if numbered and belongs and candidate.suffix.lower() == ".ser" and stat.S_ISREG(candidate.lstat().st_mode):
+            found[int(numbered[2])] = candidate
+    return [found[number] for number in sorted(found)]
+
+
+EXTRACTOR = TiaExtractor()

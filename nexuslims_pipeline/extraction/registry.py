@@ -1,0 +1,57 @@
+"""Which extractor reads which file.
+
+Chosen by extension first, then by content: an extractor is asked only for its own extensions, in the order of
+`FORMATS`, and the first that accepts the file's first bytes reads it. Whatever no extractor accepts is `Unknown`.
+"""
+
+from functools import cache
+from importlib import import_module
+
+from nexuslims_pipeline.extraction.model import Extractor, Source
+
+FORMATS = (
+    "digital_micrograph",
+    "tia",
+    "fei_tiff",
+    "edax_spc",
+    "emsa",
+    "hyperspy_reader",
+    "plain_image",
+    "plain_text",
+)
+"""Modules of `extraction.formats`, the most particular first."""
+HEAD_BYTES = 4096
+
+
+@cache
+def extractors() -> tuple[Extractor, ...]:
+    """Every extractor, in the order in which they are asked."""
+    return tuple(import_module(f"nexuslims_pipeline.extraction.formats.{name}").EXTRACTOR for name in FORMATS)
+
+
+@cache
+def known_extensions() -> frozenset[str]:
+    """Lower-case extensions, with the dot, of files that some extractor understands."""
+    return frozenset().union(*(extractor.extensions for extractor in extractors()))
+
+
+def choose(source: Source) -> Extractor | None:
+    """The extractor that reads `source`, or None.
+
+    Raises
+    ------
+    OSError
+        When the file cannot be opened.
+    """
+    with source.path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    extension = source.path.suffix.lower()
+    for extractor in extractors():
+        if (not extractor.extensions or extension in extractor.extensions) and extractor.accepts(source, head):
+            return extractor
+    return None
+
+
+def readers_version() -> str:
+    """Versions of all extractors in one text: changes when some file might be read differently."""
+    return ",".join(f"{extractor.name}={extractor.version}" for extractor in extractors())

@@ -1,0 +1,134 @@
+"""Reading vendor files in killable child processes with limits on time and memory.
+
+The children are forked from a server that has the common readers imported already, so that a child costs
+milliseconds. A child reads, and nothing else: it may not write a file, open a connection, or open a file outside of
+the instrument root and Python's own folders. A file that hangs, grows or crashes its child costs that file only.
+"""
+
+import multiprocessing
+import os
+import resource
+import signal
+import site
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
+
+from nexuslims_pipeline.extraction.model import Source
+from nexuslims_pipeline.extraction.reading import ReadFile, read_file, unread
+
+PRELOADED = ["nexuslims_pipeline.extraction.warm"]
+FILES_PER_CHILD = 200
+"""A child is replaced after so many files, so that a leak in a reader stays small."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one file may cost."""
+
+    seconds: float = 120.0
+    mebibytes: int = 2048
+
+
+class Sandbox:
+    """A pool of children that read files below one root."""
+
+    def __init__(self, root: Path, workers: int, limits: Limits) -> None:
+        self._root = root.resolve()
+        self._limits = limits
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        self._pool = ProcessPool(
+            max_workers=workers,
+            max_tasks=FILES_PER_CHILD,
+            context=context,
+            initializer=_confine,
+            initargs=(str(self._root), limits.mebibytes),
+        )
+
+    def read(self, sources: Sequence[Source], *, previews: bool = True) -> Iterator[ReadFile]:
+        """Read files in parallel; results come in the order of `sources`."""
+        futures = [self._schedule(source, previews=previews) for source in sources]
+        for source, future in zip(sources, futures, strict=True):
+            fault = ""
+            try:
+                yield future.result()
+            except FutureTimeoutError:
+                fault = f"reading it takes longer than {self._limits.seconds:g} s (NX_FILE_TIME_LIMIT)"
+            except ProcessExpired:
+                fault = "it crashes its reader"
+            except MemoryError:
+                fault = f"reading it takes more than {self._limits.mebibytes} MiB (NX_FILE_MEMORY_LIMIT)"
+            if fault:
+                yield self._without_preview(source, fault) if previews else unread(source, fault)
+
+    def close(self) -> None:
+        """End the children, at once."""
+        self._pool.stop()
+        self._pool.join(timeout=5)
+
+    def _schedule(self, source: Source, *, previews: bool) -> Any:
+        return self._pool.schedule(
+            read_file, args=[source, self._root], kwargs={"previews": previews}, timeout=self._limits.seconds
+        )
+
+    def _without_preview(self, source: Source, fault: str) -> ReadFile:
+        """The metadata alone, when it was the drawing that hung or crashed."""
+        (read,) = self.read([source], previews=False)
+        if read.error:
+            return read
+        read.elements[0]["nx_meta"]["warnings"].append({"field": "Preview", "reason": f"Not drawn: {fault}"})
+        return read
+
+
+@contextmanager
+def sandbox(root: Path, workers: int, limits: Limits) -> Iterator[Sandbox]:
+    """A sandbox that ends with the block."""
+    pool = Sandbox(root, workers, limits)
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+def _confine(root: str, mebibytes: int) -> None:
+    """Set this child's limits; what is undone nowhere, as an audit hook cannot be removed."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    limit = _data_bytes() + mebibytes * 2**20
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    sys.addaudithook(_guard(root))
+
+
+def _data_bytes() -> int:
+    """Size of this process's private writable memory, which RLIMIT_DATA counts (memory maps of files are free)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmData:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _guard(root: str) -> Callable[[str, tuple[Any, ...]], None]:
+    package = Path(__file__).parents[1]
+    folders = {root, package, sys.prefix, sys.base_prefix, *site.getsitepackages(), "/usr", "/lib", "/sys/devices"}
+    readable = tuple(str(Path(folder).resolve()) + os.sep for folder in folders if Path(folder).is_dir())
+    files = frozenset({"/dev/null", "/dev/urandom", "/proc/cpuinfo", "/proc/meminfo", "/etc/localtime"})
+
+    def guard(event: str, args: tuple[Any, ...]) -> None:
+        if event == "socket.connect":
+            msg = "a reader may not use the network"
+            raise PermissionError(msg)
+        if event == "open" and isinstance(args[0], str | bytes):
+            path = os.path.realpath(os.fsdecode(args[0]))
+            if not path.startswith(readable) and path not in files:
+                msg = f"a reader may not open {path}"
+                raise PermissionError(msg)
+
+    return guard

@@ -1,0 +1,188 @@
+"""The facility's instruments, from one validated ``instruments.yaml``."""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+
+class ConfigurationError(Exception):
+    """A mistake in the configuration; the message names the variable or line, and the mend."""
+
+
+class NemoTool(BaseModel):
+    """Where NEMO knows the instrument."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    server: str = "nemo"
+    """Name of the server: ``nemo`` for NX_NEMO_ADDRESS_1, ``nemo2`` for NX_NEMO_ADDRESS_2, or NX_NEMO_NAME_n."""
+    tool: int = Field(gt=0)
+    """Number of the tool on that server."""
+
+
+class Instrument(BaseModel):
+    """One instrument."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    """Stable identifier: part of session keys, of file names and of records."""
+    name: str = Field(min_length=1)
+    """Name for people."""
+    nemo: NemoTool
+    folder: str
+    """Folder below the root of instrument data."""
+    time_zone: str
+    """IANA name of the zone of the instrument's clock, e.g. ``America/Denver``."""
+    location: str = ""
+    clock_offset_seconds: float = Field(default=0.0, ge=-86400 * 366, le=86400 * 366)
+    """Instrument's clock minus true time, in seconds."""
+
+    @field_validator("id")
+    @classmethod
+    def _id_fits_into_file_names(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.\-]{0,79}", value):
+            msg = "use letters, digits, '-' and '.', at most 80 of them (no blanks, no '_')"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("folder")
+    @classmethod
+    def _folder_stays_below_the_root(cls, value: str) -> str:
+        path = PurePosixPath(value.strip().lstrip("/"))
+        if not path.parts or ".." in path.parts:
+            msg = "name a folder below the root of instrument data, e.g. 'Titan'"
+            raise ValueError(msg)
+        return str(path)
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone_exists(cls, value: str) -> str:
+        if value not in available_timezones():
+            near = difflib.get_close_matches(value, available_timezones(), n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else " (an IANA name such as 'America/Denver')"
+            msg = f"'{value}' is no time zone{hint}"
+            raise ValueError(msg)
+        return value
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """Zone of the instrument's clock."""
+        return ZoneInfo(self.time_zone)
+
+    @property
+    def clock_offset(self) -> timedelta:
+        """Instrument's clock minus true time."""
+        return timedelta(seconds=self.clock_offset_seconds)
+
+
+class Instruments(Mapping[str, Instrument]):
+    """All instruments of the facility, by id."""
+
+    def __init__(self, instruments: list[Instrument]) -> None:
+        self._by_id = {instrument.id: instrument for instrument in instruments}
+
+    def __getitem__(self, instrument_id: str) -> Instrument:
+        return self._by_id[instrument_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_id)
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def on_server(self, server: str) -> dict[int, Instrument]:
+        """Instruments of one NEMO server, by the number of their tool."""
+        return {i.nemo.tool: i for i in self.values() if i.nemo.server == server}
+
+
+def load_instruments(path: Path) -> Instruments:
+    """Read and check ``instruments.yaml``.
+
+    Raises
+    ------
+    ConfigurationError
+        One message with every mistake, each with its line and the mend.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        msg = (
+            f"{path} does not exist. Copy instruments.example.yaml there and fill it in, "
+            "or let NX_INSTRUMENTS_FILE name your file."
+        )
+        raise ConfigurationError(msg) from None
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path} cannot be read: {error}"
+        raise ConfigurationError(msg) from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        msg = f"{path} is not valid YAML: {error}"
+        raise ConfigurationError(msg) from error
+    if not isinstance(content, dict) or not isinstance(content.get("instruments"), list):
+        msg = f"{path}: begin with 'instruments:' and list one instrument per '- id:' below it."
+        raise ConfigurationError(msg)
+
+    lines = _lines(node)
+    mistakes: list[str] = []
+    instruments: list[Instrument] = []
+    for index, entry in enumerate(content["instruments"]):
+        try:
+            instruments.append(Instrument.model_validate(entry))
+        except ValidationError as error:
+            mistakes += [_mistake(path, lines, index, dict(e)) for e in error.errors()]
+    mistakes += [f"{path}: {clash}" for clash in _clashes(instruments)]
+    if mistakes:
+        raise ConfigurationError("\n".join(mistakes))
+    return Instruments(instruments)
+
+
+def _mistake(path: Path, lines: dict[tuple[Any, ...], int], index: int, error: dict[str, Any]) -> str:
+    where: tuple[Any, ...] = ("instruments", index, *error["loc"])
+    line = next((lines[where[:n]] for n in range(len(where), 0, -1) if where[:n] in lines), 1)
+    field = ".".join(map(str, error["loc"])) or "entry"
+    allowed = [*Instrument.model_fields, *(f"nemo.{name}" for name in NemoTool.model_fields)]
+    reason = {
+        "missing": f"'{field}' is missing; add it",
+        "extra_forbidden": f"'{field}' is not a known setting; known are {', '.join(allowed)}",
+    }.get(error["type"], f"'{field}': {error['msg'].removeprefix('Value error, ')}")
+    return f"{path}, line {line}: {reason}."
+
+
+def _clashes(instruments: list[Instrument]) -> Iterator[str]:
+    for second in range(len(instruments)):
+        for first in range(second):
+            a, b = instruments[first], instruments[second]
+            if a.id == b.id:
+                yield f"two instruments have the id '{a.id}'; give each its own."
+            if a.nemo == b.nemo:
+                yield f"'{a.id}' and '{b.id}' are both tool {a.nemo.tool} of '{a.nemo.server}'; correct one of them."
+            folder_a, folder_b = PurePosixPath(a.folder), PurePosixPath(b.folder)
+            if folder_a.is_relative_to(folder_b) or folder_b.is_relative_to(folder_a):
+                yield (
+                    f"the folders of '{a.id}' and '{b.id}' lie in one another ('{a.folder}', '{b.folder}'), "
+                    "so that a file could belong to both; give each its own."
+                )
+
+
+def _lines(node: Any, where: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], int]:
+    """Line of every key and list entry of a YAML document."""
+    found: dict[tuple[Any, ...], int] = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            found[(*where, key.value)] = key.start_mark.line + 1
+            found |= _lines(value, (*where, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            found[(*where, index)] = value.start_mark.line + 1
+            found |= _lines(value, (*where, index))
+    return found

@@ -1,0 +1,1 @@
+"""Fields, units and checks of metadata."""

@@ -1,0 +1,161 @@
+"""The preview of a dataset: which kind of picture, and its title."""
+
+from dataclasses import replace
+from io import BytesIO
+from numbers import Integral
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from ..extraction.model import Axis, Pixels, Signal
+from .images import View, draw_image, draw_patterns, draw_stack
+from .lettering import font, printable, shortened
+from .plots import draw_line_scan, draw_spectrum, draw_spectrum_image
+from .sampling import TooCoarse
+from .tones import has_colours
+
+SIZE = 500
+"""Longest side of a preview in pixels."""
+_TITLE = 44
+_BOX = (SIZE - 8, SIZE - _TITLE - 4)
+_INK, _FAINT = 30, 90
+
+_KINDS = {
+    "Image": "Image", "Spectrum": "Spectrum", "SpectrumImage": "Spectrum image", "Diffraction": "Diffraction",
+    "Misc": "Dataset", "Unknown": "Dataset",
+}  # fmt: skip
+
+
+def draw_preview(signal: Signal, caption: str = "") -> bytes | None:
+    """Draw a PNG of at most 500 × 500 pixels that shows what is in a dataset.
+
+    At most 64 MB of the array are read and at most 100 MB of memory are used, whatever its size.
+
+    Parameters
+    ----------
+    signal
+        Its `pixels` are drawn, else its `text`.
+    caption
+        Title; the signal's own name when empty.
+
+    Returns
+    -------
+    bytes or None
+        The same bytes for the same signal. None when there is nothing to draw: no text, and no pixels, an empty
+        array, elements that are no numbers, or no finite one. Data that only come in pieces beyond the limits give
+        a picture that says so.
+
+    Raises
+    ------
+    Exception
+        Only what the array itself raises when it is sliced, such as OSError for a damaged file.
+    """
+    if signal.pixels is not None and _is_drawable(signal.pixels.array):
+        view = _view(signal.pixels)
+        facts = _facts(signal, view)
+        try:
+            panel = _picture(signal, view)
+        except TooCoarse:
+            panel = _text(
+                "No picture: the data can only be loaded\nin pieces that are too large for a preview."
+            )
+    else:
+        facts = ""
+        panel = _text(signal.text) if signal.text and signal.text.strip() else None
+    return None if panel is None else _png(_titled(panel, caption or signal.name, facts))
+
+
+def _is_drawable(array: Any) -> bool:
+    """Whether `array` has elements that are numbers or colours."""
+    shape, dtype = getattr(array, "shape", ()), getattr(array, "dtype", None)
+    # A dask array of unknown length has NaN in its shape.
+    if dtype is None or not shape or not all(isinstance(size, Integral) and int(size) > 0 for size in shape):
+        return False
+    return dtype.kind in "biufc" or (len(shape) > 1 and has_colours(array, len(shape)))
+
+
+def _axes(pixels: Pixels) -> tuple[Axis, ...]:
+    """One axis for each dimension (but that of colours); uncalibrated ones when the given ones do not fit."""
+    shape, axes = pixels.array.shape, pixels.axes
+    if len(axes) == len(shape) or (len(axes) > 1 and has_colours(pixels.array, len(axes))):
+        return tuple(replace(axis, size=int(size)) for axis, size in zip(axes, shape, strict=False))
+    inner = len(shape) - min(len(shape), 2)
+    return tuple(Axis(int(size), navigation=index < inner) for index, size in enumerate(shape))
+
+
+def _view(pixels: Pixels) -> View:
+    """Tell scan and signal apart; of more than two scanned axes, the last two are shown at the middle of the others."""
+    array, axes = pixels.array, _axes(pixels)
+    declared = sum(not axis.navigation for axis in axes)
+    is_curve = not has_colours(array, len(axes)) and (declared == 1 or len(axes) == 1)
+    outer = len(axes) - (1 if is_curve else 2)
+    scan = [index for index in range(outer) if axes[index].size > 1][-2:]
+    window = tuple(
+        range(size) if index >= outer or index in scan else range(size // 2, size // 2 + 1)
+        for index, size in enumerate(map(int, array.shape))
+    )
+    return View(array, axes, outer, tuple(scan), window)
+
+
+def _picture(signal: Signal, view: View) -> Image.Image | None:
+    """Choose the kind of picture by the numbers of signal axes and of scanned axes."""
+    is_eds = "EDS" in signal.data_type
+    is_diffraction = signal.dataset_type == "Diffraction" and not has_colours(view.array, len(view.axes))
+    match view.is_curve, len(view.scan):
+        case True, 0:
+            return draw_spectrum(view, _BOX, is_eds)
+        case True, 1:
+            return draw_line_scan(view, _BOX)
+        case True, _:
+            return draw_spectrum_image(view, _BOX, is_eds)
+        case False, 0:
+            return draw_image(view, _BOX, is_diffraction)
+    return draw_patterns(view, _BOX) if is_diffraction else draw_stack(view, _BOX)
+
+
+def _facts(signal: Signal, view: View) -> str:
+    """Name kind and size in words: ``12 images, 512 × 512 px``."""
+    outer = [axis.size for axis in view.axes[: view.outer] if axis.size > 1]
+    kind = _KINDS.get(signal.dataset_type, "Dataset")
+    if view.is_curve:
+        kind = "Line scan" if len(outer) == 1 else kind
+        size = f"{view.axes[-1].size} channels"
+    else:
+        size = f"{view.axes[-1].size} × {view.axes[-2].size} px"
+    if not outer:
+        return f"{kind}, {size}"
+    if len(outer) == 1 and not view.is_curve and signal.dataset_type != "Diffraction":
+        return f"{outer[0]} images, {size}"
+    return f"{kind}, {' × '.join(map(str, reversed(outer)))} positions, {size}"
+
+
+def _text(text: str) -> Image.Image:
+    """Draw the first 30 lines of 60 columns in a monospaced font."""
+    face, height = font(13, "DejaVuSansMono"), 15
+    lines = text[:20_000].expandtabs(4).splitlines()[:30]
+    picture = Image.new("L", (_BOX[0], max(1, len(lines)) * height), 255)
+    draw = ImageDraw.Draw(picture)
+    for index, line in enumerate(lines):
+        draw.text((6, index * height + height / 2), printable(line, 60), fill=_INK, font=face, anchor="lm")
+    return picture
+
+
+def _titled(panel: Image.Image, title: str, facts: str) -> Image.Image:
+    """Put the panel below its title, on white."""
+    lines = [(title, 17, _INK), (facts, 15, _FAINT)]
+    lines = [line for line in lines if line[0].strip()]
+    top = {0: 4, 1: 26, 2: _TITLE}[len(lines)]
+    picture = Image.new(panel.mode, (SIZE, top + panel.height + 4), "white")
+    draw = ImageDraw.Draw(picture)
+    for row, (text, size, shade) in enumerate(lines):
+        face = font(size)
+        ink = shade if picture.mode == "L" else (shade, shade, shade)
+        draw.text((5, 12 + 20 * row), shortened(text, face, SIZE - 10), fill=ink, font=face, anchor="lm")
+    picture.paste(panel, ((SIZE - panel.width) // 2, top))
+    return picture
+
+
+def _png(picture: Image.Image) -> bytes:
+    file = BytesIO()
+    picture.save(file, "PNG", compress_level=6)
+    return file.getvalue()

@@ -1,0 +1,123 @@
+"""Sensors: one per NEMO server, one per instrument. They ask for runs; what is due is decided in `resources.harvest`."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from dagster import (
+    AssetKey,
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultSensorStatus,
+    RunRequest,
+    RunsFilter,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SensorResult,
+    SkipReason,
+    sensor,
+)
+
+from assets.partitions import SESSIONS
+from assets.session_asset import CHAIN
+from nexuslims_pipeline.configuration import Settings
+from nexuslims_pipeline.jobs import build_sessions
+from nexuslims_pipeline.sessions.asked import Memory
+from resources.harvest import answers_due, discover, files_due, never_built, watched
+from resources.nemo import NemoError, NemoResource
+from resources.storage import InstrumentStorage
+from resources.store import Store
+
+NEW_SESSION, CHANGED_FILES, HARVESTED = "10", "5", "0"
+"""Priorities of runs: today's sessions overtake changed files, and both overtake a harvest of the past."""
+UNFINISHED = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+FROM_THE_FILES_ON = [AssetKey(stage) for stage in CHAIN[CHAIN.index("file_inventory") :]]
+
+
+def nemo_sensor(server_name: str, settings: Settings) -> SensorDefinition:
+    """Make the sensor that looks for finished uses on one NEMO server, new ones and edited ones."""
+
+    @sensor(
+        name=f"nemo_{_identifier(server_name)}",
+        job=build_sessions,
+        minimum_interval_seconds=settings.nemo_poll_seconds,
+        default_status=DefaultSensorStatus.RUNNING,
+        description=f"Asks '{server_name}' for finished uses; reads the last {settings.harvest_days:g} days again.",
+    )
+    def look(
+        context: SensorEvaluationContext, nemo: NemoResource, storage: InstrumentStorage, store: Store
+    ) -> SensorResult | SkipReason:
+        now = datetime.now(UTC)
+        memory = Memory.read(context.cursor)
+        since = min(now - timedelta(days=settings.harvest_days), memory.high_water or now)
+        try:
+            uses = discover(nemo.server(server_name), storage.instruments, store, since=since, until=now)
+        except NemoError as fault:
+            return SkipReason(f"{fault} Nothing is lost: the next look goes back to {since:%Y-%m-%d %H:%M} UTC.")
+        due = {key: (NEW_SESSION, found.token) for key, found in answers_due(uses, store).items()}
+        due |= {key: (HARVESTED, "harvest") for key in never_built(store, server_name) if key not in due}
+        memory.raise_high_water(use.end for use in uses)
+        asked = memory.choose({key: token for key, (_, token) in due.items()}, busy(context.instance), now)
+        return SensorResult(
+            run_requests=[
+                RunRequest(partition_key=key, tags={"dagster/priority": due[key][0], "nexuslims/cause": "NEMO"})
+                for key in asked
+            ],
+            dynamic_partitions_requests=[SESSIONS.build_add_request(_new(context.instance, asked))],
+            cursor=memory.text(),
+        )
+
+    return look
+
+
+def storage_sensor(instrument_id: str, settings: Settings) -> SensorDefinition:
+    """Make the sensor that looks for files of recent sessions that arrived, settled, changed or vanished."""
+
+    @sensor(
+        name=f"files_{_identifier(instrument_id)}",
+        job=build_sessions,
+        minimum_interval_seconds=settings.storage_poll_seconds,
+        default_status=DefaultSensorStatus.RUNNING,
+        description=f"Watches the files of sessions that ended in the last {settings.watch_days:g} days.",
+    )
+    def look(
+        context: SensorEvaluationContext, storage: InstrumentStorage, store: Store
+    ) -> SensorResult:
+        now = datetime.now(UTC)
+        memory = Memory.read(context.cursor)
+        due = files_due(watched(store, instrument_id, settings.watch_days, now), storage, store, now)
+        asked = memory.choose({key: found.token for key, found in due.items()}, busy(context.instance), now)
+        return SensorResult(
+            run_requests=[
+                RunRequest(
+                    partition_key=key,
+                    asset_selection=FROM_THE_FILES_ON,
+                    tags={"dagster/priority": CHANGED_FILES, "nexuslims/cause": due[key].reason},
+                )
+                for key in asked
+            ],
+            dynamic_partitions_requests=[SESSIONS.build_add_request(_new(context.instance, asked))],
+            cursor=memory.text(),
+        )
+
+    return look
+
+
+def busy(instance: DagsterInstance) -> set[str]:
+    """Keys with an unfinished run."""
+    runs = instance.get_runs(RunsFilter(statuses=UNFINISHED))
+    return {key for run in runs if (key := run.tags.get("dagster/partition"))}
+
+
+def _new(instance: DagsterInstance, keys: list[str]) -> list[str]:
+    known = set(instance.get_dynamic_partitions(SESSIONS.name or ""))
+    return [key for key in keys if key not in known]
+
+
+def _identifier(name: str) -> str:
+    return re.sub(r"\W", "_", name).lower()

@@ -1,0 +1,153 @@
+"""What is due: uses of instruments that NEMO reports anew or changed, sessions whose files changed.
+
+Decided from the store alone, so that the sensors, the harvest job and the command line come to the same answer and a
+lost cursor loses no session.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from nexuslims_pipeline.instruments import Instruments
+from nexuslims_pipeline.inventory.crawl import FolderMissingError
+from nexuslims_pipeline.inventory.model import Inventory
+from nexuslims_pipeline.sessions.keys import event_of, session_key
+from nexuslims_pipeline.sessions.model import Session, SessionState
+from nexuslims_pipeline.sessions.resolve import claims_of
+from nexuslims_pipeline.sessions.usage import Row, fingerprint
+from resources.nemo import NemoServer
+from resources.storage import InstrumentStorage
+from resources.store import Store
+
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A session that should be built again."""
+
+    reason: str
+    token: str
+    """Changes with what it should be built from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A finished use of a known instrument as a server lists it."""
+
+    key: str
+    fingerprint: str
+    end: datetime
+
+
+def discover(
+    server: NemoServer,
+    instruments: Instruments,
+    store: Store,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    register: bool = True,
+) -> list[Use]:
+    """Finished uses of the server's instruments in a span of time, each with its key, oldest first.
+
+    A use that is seen for the first time gets its key here, for good (unless `register` is false, which writes
+    nothing). One with malformed times is named in the log and left out: nobody can say which files are its own.
+
+    Raises
+    ------
+    NemoError
+        When the server does not answer as it should.
+    """
+    by_tool = instruments.on_server(server.name)
+    now = datetime.now(UTC)
+    finished: dict[int, list[tuple[Row, datetime, datetime]]] = defaultdict(list)
+    for event in server.usage_events(since=since, until=until, tools=by_tool.keys()):
+        try:
+            start, end = server.clock.window(event)
+        except ValueError as fault:
+            _log.warning("%s: usage event %s is left out: %s. Correct it in NEMO.", server.name, event["id"], fault)
+            continue
+        if end is not None and end <= now:
+            finished[event["tool"]].append((event, start, end))
+    uses = []
+    for tool, events in finished.items():
+        bookings = server.reservations(tool, min(s for _, s, _ in events), max(e for _, _, e in events))
+        for event, start, end in events:
+            instrument = by_tool[tool]
+            key = session_key(start, instrument.id, server.name, event["id"], instrument.zone)
+            key = store.register(server.name, event["id"], key) if register else _known(store, server, event, key)
+            own = [booking for booking in bookings if server.overlaps(booking, start, end)]
+            uses.append((start, Use(key, fingerprint(event, own), end)))
+    return [use for _, use in sorted(uses, key=lambda item: (item[0], item[1].key))]
+
+
+def answers_due(uses: Iterable[Use], store: Store) -> dict[str, Due]:
+    """Keys of uses that were never built, or whose answers in NEMO changed since, each with the reason."""
+    due = {}
+    for use in uses:
+        header = store.header("usage_event", use.key)
+        if header is None:
+            due[use.key] = Due("new in NEMO", use.fingerprint)
+        elif header["fingerprint"] != use.fingerprint:
+            due[use.key] = Due("changed in NEMO", use.fingerprint)
+    return due
+
+
+def never_built(store: Store, server: str) -> list[str]:
+    """Keys that were registered but never reached their first stage: a harvest asked for them, or a run was lost."""
+    built = {event_of(key) for key in store.keys("usage_event")}
+    missing = [event_id for name, event_id in store.registered() if name == server and (name, event_id) not in built]
+    return sorted(filter(None, (store.key_of(server, event_id) for event_id in missing)))
+
+
+def files_due(
+    sessions: Iterable[Session], storage: InstrumentStorage, store: Store, now: datetime | None = None
+) -> dict[str, Due]:
+    """Keys of sessions whose files arrived, settled, changed or vanished since they were last examined.
+
+    Each instrument's folder is walked once for all its sessions. A folder that is not there costs its instrument
+    only: its sessions keep what they have.
+    """
+    by_instrument: Mapping[str, list[Session]] = defaultdict(list)
+    for session in sessions:
+        by_instrument[session.instrument_id].append(session)
+    due = {}
+    for instrument_id, group in by_instrument.items():
+        try:
+            found = storage.crawl(storage.instrument(instrument_id), group)
+        except FolderMissingError:
+            continue
+        for session in group:
+            known = store.inventory(session.key)
+            usage = store.require_usage_event(session.key)
+            current = storage.attribute(found, session, claims=claims_of(usage), previous=known, now=now)
+            if reason := _difference(known, current):
+                due[session.key] = Due(reason, f"{current.state} {current.fingerprint}")
+    return due
+
+
+def watched(store: Store, instrument_id: str, days: float, now: datetime) -> list[Session]:
+    """Sessions of an instrument that ended at most `days` ago and may have files."""
+    oldest = (now - timedelta(days=days)).date() - timedelta(days=31)
+    sessions = (store.session(key) for key in store.recent_keys(instrument_id, oldest))
+    return [
+        s
+        for s in sessions
+        if s is not None and s.state is SessionState.READY and s.end >= now - timedelta(days=days)
+    ]
+
+
+def _known(store: Store, server: NemoServer, event: Row, key: str) -> str:
+    return store.key_of(server.name, event["id"]) or key
+
+
+def _difference(known: Inventory | None, current: Inventory) -> str:
+    if known is None:
+        return "files were never looked for"
+    if known.fingerprint != current.fingerprint:
+        return "files changed"
+    return f"now {current.state}" if known.state != current.state else ""

@@ -1,0 +1,641 @@
+"""NEMO: usage events, reservations and the people behind them, read-only.
+
+`HttpNemo` asks a server, `FolderNemo` a folder of its saved answers. Both are asked in one language: an
+endpoint and filters in the style of NEMO's API (``start__gte``, ``tool_id__in`` ...). NEMO ignores a filter that it
+does not know and answers with everything, so that every filter is applied here once more.
+"""
+
+import email.utils
+import json
+import logging
+import operator
+import random
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import unquote, urlencode, urljoin, urlsplit, urlunsplit
+from zoneinfo import ZoneInfo
+
+import requests
+from dagster import ConfigurableResource
+from pydantic import SecretStr
+from requests.auth import AuthBase
+from urllib3.exceptions import HTTPError, TimeoutError  # noqa: A004
+
+from nexuslims_pipeline.configuration import settings
+from nexuslims_pipeline.instruments import ConfigurationError
+from nexuslims_pipeline.sessions.server_config import NemoServerConfig
+from nexuslims_pipeline.sessions.times import ServerClock
+from nexuslims_pipeline.sessions.usage import (
+    NemoProject,
+    NemoToolName,
+    NemoUser,
+    Row,
+    UsageEvent,
+    UsageEventError,
+    row_id,
+    storable,
+    trimmed,
+)
+
+Filter: TypeAlias = datetime | int | bool | Collection[int]
+
+LARGEST = 200 * 2**20
+"""Bytes that are read of one answer."""
+MOST_PAGES = 1000
+LONGEST_PAUSE = 60.0
+"""Seconds that a server may ask us to wait."""
+PASSING = frozenset({429, 500, 502, 503, 504})
+"""Status codes that may pass."""
+MOST_TRIES = 10
+TRIES_AFTER_500 = 2
+"""An internal error is more often a fault of NEMO than of the moment."""
+ENDPOINTS = {
+    "usage_events": "usage event",
+    "reservations": "reservation",
+    "users": "user",
+    "projects": "project",
+    "tools": "tool",
+}
+"""What is asked of NEMO, with the name of the right that it needs."""
+
+_log = logging.getLogger(__name__)
+
+
+class NemoError(Exception):
+    """NEMO did not answer as it should; the message is for a facility manager."""
+
+
+class NemoUnavailableError(NemoError):
+    """NEMO is out of reach for now: trying again later may help."""
+
+
+class NemoRefusedError(NemoError):
+    """NEMO refuses: somebody has to mend something first."""
+
+
+class NemoServer(ABC):
+    """Questions that the pipeline has for a NEMO server."""
+
+    def __init__(self, config: NemoServerConfig) -> None:
+        self.name = config.name
+        self.web_address = config.web_address
+        self.time_zone = config.time_zone
+        self.clock = ServerClock(config.time_zone, config.strptime_format)
+
+    @abstractmethod
+    def _fetch(self, endpoint: str, filters: Mapping[str, Filter]) -> Iterable[Any]:
+        """Rows of an endpoint; at least those that pass the filters."""
+
+    def _ask(self, endpoint: str, **filters: Filter) -> list[Row]:
+        """Rows of an endpoint that pass the filters, each once, in the server's order.
+
+        A time that cannot be read passes: whoever uses the row says so.
+        """
+        rows: dict[int, Row] = {}
+        for row in self._fetch(endpoint, filters):
+            number = row_id(row.get("id")) if isinstance(row, dict) else None
+            if number is None:
+                _log.warning("%s: an entry of %s without a number is left out", self.name, endpoint)
+            elif all(_passes(row, name, wanted, self.clock) for name, wanted in filters.items()):
+                rows[number] = storable(row)
+        return list(rows.values())
+
+    def usage_events(
+        self, *, since: datetime | None, until: datetime | None, tools: Collection[int]
+    ) -> list[Row]:
+        """Usage events of `tools` that touch [since, until], running ones included, sorted by number.
+
+        An event that began long before `since` belongs to them when it was not over by then. Tools that NEMO does
+        not know and events without usable times are left out, and said so in the log.
+
+        Raises
+        ------
+        NemoError
+            If the server does not answer as it should.
+        """
+        return self._with_times("usage event", self._touching(since, until, tools))
+
+    def _touching(self, since: datetime | None, until: datetime | None, tools: Collection[int]) -> list[Row]:
+        known = self._known(tools)
+        if not known:
+            return []
+        filters: dict[str, Filter] = {"tool_id__in": known}
+        if until is not None:
+            filters["start__lte"] = until
+        if since is None:
+            return _by_number(self._ask("usage_events", **filters))
+        finished = self._ask("usage_events", **filters, end__gte=since)
+        # Running events have no end and fail any comparison with it.
+        running = self._ask("usage_events", **filters, end__isnull=True)
+        return _by_number([*running, *finished])
+
+    def usage_event(self, event_id: int) -> Row | None:
+        """One usage event; None when it was deleted in NEMO.
+
+        It is asked for as a list: there, a missing event is an empty answer and cannot be mistaken for a wrong
+        address.
+        """
+        return next(iter(self._ask("usage_events", id=event_id)), None)
+
+    def reservations(self, tools: Collection[int], start: datetime, end: datetime) -> list[Row]:
+        """Reservations of `tools` that overlap the time from `start` to `end`, however long, sorted by number."""
+        known = self._known(tools)
+        if not known:
+            return []
+        rows = self._ask("reservations", tool_id__in=known, start__lt=end, end__gt=start)
+        return self._with_times("reservation", _by_number(rows))
+
+    def overlapping(self, reservations: Iterable[Row], event: Row) -> list[Row]:
+        """Those of `reservations` that overlap a finished event on its tool: what its fingerprint is made of."""
+        start, end = self._window(event)
+        return [
+            row
+            for row in reservations
+            if row_id(row.get("tool")) == row_id(event.get("tool")) and self._overlaps(row, start, end)
+        ]
+
+    def moment(self, text: object) -> datetime:
+        """Time that the server wrote, with its offset; ValueError for what is none."""
+        return self.clock.parse(text)
+
+    def collect(self, event_id: int) -> UsageEvent:
+        """Everything about a finished usage event that is needed to make a session.
+
+        Raises
+        ------
+        UsageEventError
+            If the event was deleted, is still running, or its times are malformed.
+        NemoError
+            If the server does not answer as it should.
+        """
+        event = self.usage_event(event_id)
+        if event is None:
+            msg = f"Usage event {event_id} does not exist on NEMO server '{self.name}' any more."
+            raise UsageEventError(msg)
+        start, end = self._window(event)
+        tool = row_id(event.get("tool"))
+        others = self._touching(start, end, [tool] if tool else [])
+        neighbours = [row for row in others if row["id"] != event_id and self._overlaps(row, start, end)]
+        begins, ends = zip(*(self._window_or(row, start, end) for row in (event, *neighbours)), strict=True)
+        bookings = self.reservations([tool] if tool else [], min(begins), max(ends))
+        own = self.overlapping(bookings, event)
+        return UsageEvent(
+            server=self.name,
+            time_zone=self.clock.time_zone,
+            strptime_format=self.clock.strptime_format,
+            event=event,
+            reservations=tuple(own),
+            neighbours=tuple(neighbours),
+            neighbour_reservations=tuple(row for row in bookings if row not in own),
+            users=trimmed(self._named("users", _numbers([event, *own], "user", "operator")), NemoUser),
+            projects=trimmed(self._named("projects", _numbers([event, *own], "project")), NemoProject),
+            tools=trimmed(self._named("tools", _numbers([event], "tool")), NemoToolName),
+        )
+
+    def check(self, tools: Collection[int] = ()) -> list[str]:
+        """Find what is wrong with the server, in sentences that say the mend; empty when all is well.
+
+        Parameters
+        ----------
+        tools
+            Numbers of the tools that instruments are bound to.
+        """
+        problems: list[str] = []
+        for endpoint in ENDPOINTS:
+            try:
+                self._ask(endpoint, id__in=sorted(tools) if endpoint == "tools" and tools else [1])
+            except NemoError as error:
+                problems.append(str(error))
+                if isinstance(error, NemoUnavailableError):
+                    break
+        if problems:
+            return list(dict.fromkeys(problems))
+        missing = sorted(set(tools) - set(self._known(tools)))
+        problems += [
+            f"NEMO server '{self.name}' has no tool {tool}; correct instruments.yaml." for tool in missing
+        ]
+        try:
+            recent = self._touching(datetime.now(UTC) - timedelta(days=7), None, tools)
+        except NemoError as error:
+            return [*problems, str(error)]
+        return problems + [doubt for row in recent[-1:] if (doubt := self._doubt_about_times(row))]
+
+    def _doubt_about_times(self, row: Row) -> str | None:
+        try:
+            self.clock.parse(row.get("start"))
+        except ValueError as error:
+            return (
+                f"NEMO server '{self.name}' writes times in a form that is not understood ({error}); "
+                "set NX_NEMO_STRPTIME_FMT_n to its format."
+            )
+        if self.clock.time_zone is None and self.clock.is_naive(row["start"]):
+            return (
+                f"NEMO server '{self.name}' writes times without a time zone; set NX_NEMO_TZ_n to the server's "
+                "zone (the zone of this machine is used until then)."
+            )
+        return None
+
+    def _known(self, tools: Collection[int]) -> list[int]:
+        """Those of `tools` that exist: NEMO refuses a whole question for the sake of one that does not."""
+        if not tools:
+            return []
+        known = {row["id"] for row in self._named("tools", tools)}
+        if missing := sorted(set(tools) - known):
+            _log.warning(
+                "NEMO server '%s' has no tool %s (retired?)", self.name, ", ".join(map(str, missing))
+            )
+        return sorted(known)
+
+    def _named(self, endpoint: str, numbers: Collection[int]) -> list[Row]:
+        return self._ask(endpoint, id__in=sorted(numbers)) if numbers else []
+
+    def _with_times(self, what: str, rows: Iterable[Row]) -> list[Row]:
+        usable = []
+        for row in rows:
+            try:
+                self.clock.window(row)
+            except ValueError as error:
+                _log.warning("NEMO server '%s': %s %s is left out: %s", self.name, what, row["id"], error)
+            else:
+                usable.append(row)
+        return usable
+
+    def _window(self, event: Row) -> tuple[datetime, datetime]:
+        try:
+            start, end = self.clock.window(event)
+        except ValueError as error:
+            msg = f"Usage event {event['id']} has no usable times: {error}. Correct it in NEMO."
+            raise UsageEventError(msg) from error
+        if end is None:
+            msg = f"Usage event {event['id']} is still running; a session is made when it ends."
+            raise UsageEventError(msg)
+        return start, end
+
+    def _overlaps(self, row: Row, start: datetime, end: datetime) -> bool:
+        begins, ends = self._window_or(row, start, end)
+        return begins < end and start < ends
+
+    def _window_or(self, row: Row, start: datetime, end: datetime) -> tuple[datetime, datetime]:
+        """Window of a row as far as it matters to (start, end); all of it when the row's times are malformed."""
+        try:
+            begins, ends = self.clock.window(row)
+        except ValueError:
+            return start, end
+        return begins, ends or max(begins, end)
+
+
+class FolderNemo(NemoServer):
+    """Saved answers of a NEMO server: ``usage_events.json``, ``reservations.json``, ``users.json`` and so on.
+
+    Each file is what the endpoint of that name answers: a list, or one page.
+    """
+
+    def __init__(self, config: NemoServerConfig) -> None:
+        super().__init__(config)
+        self._folder = Path(unquote(urlsplit(config.address).path))
+
+    def _fetch(self, endpoint: str, filters: Mapping[str, Filter]) -> list[Any]:  # noqa: ARG002
+        path = self._folder / f"{endpoint}.json"
+        try:
+            with path.open("rb") as file:
+                rows, _ = _page(json.loads(file.read(LARGEST)))
+        except (OSError, ValueError, RecursionError) as error:
+            msg = f"NEMO answers of '{self.name}' cannot be read from {path}: {error}"
+            raise NemoRefusedError(msg) from error
+        return rows
+
+
+class Patience(NamedTuple):
+    """How long a server may take; all in seconds."""
+
+    connect: float
+    read: float
+    """Until the next bytes."""
+    total: float
+    """Until the last byte of one answer."""
+    pauses: tuple[float, ...]
+    """Before each further try of a request."""
+
+
+PATIENT = Patience(connect=5, read=30, total=120, pauses=(1, 2, 4, 8))
+"""For a run, which has time."""
+BRIEF = Patience(connect=5, read=10, total=20, pauses=(1,))
+"""For a sensor, which is stopped after a minute and looks again anyway."""
+
+
+class _Token(AuthBase):
+    """The token, kept out of headers that are printed and safe from a ``.netrc``."""
+
+    def __init__(self, token: SecretStr) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Token {self._token.get_secret_value()}"
+        return request
+
+
+class _PassingTroubleError(Exception):
+    """A try that failed in a way that may pass."""
+
+    def __init__(self, reason: str, *, pause: float = 0.0, tries: int = MOST_TRIES) -> None:
+        super().__init__(reason)
+        self.pause = pause
+        self.tries = tries
+
+
+class HttpNemo(NemoServer):
+    """A NEMO server on the network.
+
+    Parameters
+    ----------
+    config
+        Address, token and times of the server.
+    verify
+        Whether to check certificates, or the file with further authorities.
+    patience
+        How long the server may take.
+    sleep
+        Waits a number of seconds between two tries.
+    """
+
+    def __init__(
+        self,
+        config: NemoServerConfig,
+        *,
+        verify: bool | str = True,
+        patience: Patience = PATIENT,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        super().__init__(config)
+        self._address = config.address
+        self._strftime_format = config.strftime_format
+        self._patience = patience
+        self._sleep = sleep
+        self._verify = verify
+        self._session = requests.Session()
+        self._session.auth = _Token(config.token or SecretStr(""))
+
+    def __repr__(self) -> str:
+        return f"HttpNemo({self.name!r}, {self._address!r})"
+
+    def _fetch(self, endpoint: str, filters: Mapping[str, Filter]) -> Iterable[Any]:
+        # Commas stand as they are: some versions of NEMO do not take %2C for one.
+        query = urlencode({name: self._as_text(name, value) for name, value in filters.items()}, safe=",")
+        seen: set[str] = set()
+        rows: list[Any] = []
+        while query not in seen and len(seen) < MOST_PAGES:
+            seen.add(query)
+            page, following = self._get(endpoint, query)
+            rows += page
+            if following is None:
+                return rows
+            # Behind a proxy, `next` may name a host that only the proxy knows; and the token stays with our server.
+            query = urlsplit(following).query
+        msg = (
+            f"NEMO server '{self.name}' sends endless pages of {endpoint}; report this to its administrator."
+        )
+        raise NemoRefusedError(msg)
+
+    def _as_text(self, name: str, value: Filter) -> str:
+        match value:
+            case bool():
+                return "true" if value else "false"
+            case int():
+                return str(value)
+            case datetime():
+                return self._time_as_text(value, lower=name.endswith(("__gte", "__gt")))
+            case _:
+                return ",".join(map(str, value))
+
+    def _time_as_text(self, moment: datetime, *, lower: bool) -> str:
+        """Write a bound for the server; in a format of its own, which may be coarse, a day further out.
+
+        NEMO refuses a local time that the change of the clock makes ambiguous, hence the steps beyond it.
+        """
+        if self._strftime_format is None:
+            return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        zone = ZoneInfo(self.time_zone) if self.time_zone else None
+        step = timedelta(hours=-3 if lower else 3)
+        local = (moment + 8 * step).astimezone(zone)
+        while local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset():
+            local = (local.astimezone(UTC) + step).astimezone(zone)
+        return local.strftime(self._strftime_format)
+
+    def _get(self, endpoint: str, query: str) -> tuple[list[Any], str | None]:
+        url = urljoin(self._address, f"{endpoint}/") + (f"?{query}" if query else "")
+        tries = 0
+        while True:
+            try:
+                return self._try(endpoint, url)
+            except _PassingTroubleError as trouble:
+                reason = str(trouble)
+                if tries >= min(trouble.tries, len(self._patience.pauses)):
+                    break
+                pause = max(self._patience.pauses[tries] * random.uniform(0.75, 1.25), trouble.pause)
+            tries += 1
+            _log.info("NEMO server '%s': %s; trying again in %.1f s", self.name, reason, pause)
+            self._sleep(pause)
+        msg = (
+            f"NEMO server '{self.name}' ({self._address}) does not answer: {reason}. The pipeline tries again by "
+            "itself; if this goes on, see whether NEMO runs and the address is right."
+        )
+        raise NemoUnavailableError(msg)
+
+    def _try(self, endpoint: str, url: str) -> tuple[list[Any], str | None]:
+        deadline = time.monotonic() + self._patience.total
+        try:
+            with self._open(url) as response:
+                content = self._read(response, deadline)
+        except (requests.RequestException, HTTPError) as error:
+            reason, distrusted = _in_words(error), "CERTIFICATE_VERIFY_FAILED" in str(error)
+        else:
+            return self._understood(endpoint, response, content)
+        # Not within the handler: the error holds the request, and the request the token.
+        if distrusted:
+            msg = (
+                f"The certificate of NEMO server '{self.name}' is not trusted; put that of its authority into "
+                "NX_CERT_BUNDLE_FILE."
+            )
+            raise NemoRefusedError(msg)
+        raise _PassingTroubleError(reason)
+
+    def _open(self, url: str) -> requests.Response:
+        """Send the request, following redirects on the same server only: the token goes nowhere else."""
+        for _ in range(5):
+            response = self._session.get(
+                url,
+                verify=self._verify,
+                timeout=(self._patience.connect, self._patience.read),
+                stream=True,
+                allow_redirects=False,
+            )
+            if not response.is_redirect:
+                return response
+            target = urljoin(url, response.headers["location"])
+            response.close()
+            if not _same_server(url, target):
+                msg = (
+                    f"NEMO server '{self.name}' sends us on to {_without_query(target)}, which is another server or "
+                    "a login page; correct NX_NEMO_ADDRESS_n or the server's redirect."
+                )
+                raise NemoRefusedError(msg)
+            url = target
+        msg = f"NEMO server '{self.name}' redirects in circles; correct NX_NEMO_ADDRESS_n."
+        raise NemoRefusedError(msg)
+
+    def _read(self, response: requests.Response, deadline: float) -> bytes:
+        content = bytearray()
+        while chunk := response.raw.read1(2**16, decode_content=True):
+            content += chunk
+            if len(content) > LARGEST:
+                msg = (
+                    f"NEMO server '{self.name}' sends more than {LARGEST >> 20} MiB; ask for a shorter time."
+                )
+                raise NemoRefusedError(msg)
+            if time.monotonic() > deadline:
+                raise _PassingTroubleError(f"no whole answer within {self._patience.total:g} s")
+        return bytes(content)
+
+    def _understood(
+        self, endpoint: str, response: requests.Response, content: bytes
+    ) -> tuple[list[Any], str | None]:
+        status = response.status_code
+        if status in PASSING:
+            pause = min(_retry_after(response.headers.get("Retry-After")), LONGEST_PAUSE)
+            tries = TRIES_AFTER_500 if status == 500 else MOST_TRIES
+            raise _PassingTroubleError(f"it answers with status {status}", pause=pause, tries=tries)
+        if status != requests.codes.ok:
+            raise NemoRefusedError(self._refusal(endpoint, status, content))
+        try:
+            return _page(json.loads(content))
+        except (ValueError, RecursionError):
+            raise _PassingTroubleError("its answer is cut off or no JSON") from None
+
+    def _refusal(self, endpoint: str, status: int, content: bytes) -> str:
+        whom = f"NEMO server '{self.name}'"
+        right = f"NEMO | {ENDPOINTS[endpoint]} | Can view {ENDPOINTS[endpoint]}"
+        match status:
+            case 401:
+                return f"{whom} does not accept the token; make a new one and set NX_NEMO_TOKEN_n."
+            case 403:
+                return f"{whom} does not let us read {endpoint}; give the token's user the right '{right}'."
+            case 404:
+                return f"{whom} has no API at {self._address}{endpoint}/; correct NX_NEMO_ADDRESS_n."
+            case _:
+                said = content[:300].decode("utf-8", "replace")
+                return f"{whom} refuses the question for {endpoint} with status {status}: {said}"
+
+
+class NemoResource(ConfigurableResource[Any]):
+    """The facility's NEMO servers, by name; addresses and tokens stay in the settings, where no page shows them."""
+
+    def names(self) -> list[str]:
+        """Names of all servers."""
+        return list(settings().nemo_servers)
+
+    def server(self, name: str, patience: Patience = PATIENT) -> NemoServer:
+        """Open the server called `name`; nothing is asked of it yet.
+
+        Raises
+        ------
+        ConfigurationError
+            If the settings know no such server.
+        """
+        site = settings()
+        if name not in site.nemo_servers:
+            msg = f"There is no NEMO server '{name}' in the settings; set NX_NEMO_ADDRESS_n and NX_NEMO_TOKEN_n."
+            raise ConfigurationError(msg)
+        return open_server(site.nemo_servers[name], verify=site.verify, patience=patience)
+
+
+def open_server(
+    config: NemoServerConfig, *, verify: bool | str = True, patience: Patience = PATIENT
+) -> NemoServer:
+    """Open the server or folder that `config` describes; nothing is asked of it yet."""
+    return FolderNemo(config) if config.is_folder else HttpNemo(config, verify=verify, patience=patience)
+
+
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "lt": operator.lt,
+    "lte": operator.le,
+    "gt": operator.gt,
+    "gte": operator.ge,
+}
+
+
+def _passes(row: Row, name: str, wanted: Any, clock: ServerClock) -> bool:
+    """Whether a row passes a filter, by NEMO's rules."""
+    field, _, lookup = name.partition("__")
+    value = row.get(field.removesuffix("_id"))
+    if lookup == "isnull":
+        return bool(wanted) is (value is None)
+    if not lookup or lookup == "in":
+        return row_id(value) in (wanted if lookup else (wanted,))
+    if value is None:
+        return False
+    try:
+        return _COMPARISONS[lookup](clock.parse(value), wanted)
+    except ValueError:
+        return True
+
+
+def _page(answer: Any) -> tuple[list[Any], str | None]:
+    """Rows of an answer, and the address of the next page if there is one."""
+    match answer:
+        case list():
+            return answer, None
+        case {"results": list(rows), "next": str() | None as following}:
+            return rows, following
+    msg = "it is neither a list nor a page of one"
+    raise ValueError(msg)
+
+
+def _by_number(rows: Iterable[Row]) -> list[Row]:
+    """Each row once, sorted by number; of two versions the last."""
+    by_number = {row["id"]: row for row in rows}
+    return [by_number[number] for number in sorted(by_number)]
+
+
+def _numbers(rows: Iterable[Row], *fields: str) -> set[int]:
+    return {number for row in rows for field in fields if (number := row_id(row.get(field)))}
+
+
+def _same_server(url: str, target: str) -> bool:
+    """Whether `target` is the server of `url`, or the same one over TLS."""
+    here, there = urlsplit(url), urlsplit(target)
+    if (here.scheme, here.netloc) == (there.scheme, there.netloc):
+        return True
+    return (here.scheme, there.scheme) == ("http", "https") and here.netloc == there.netloc
+
+
+def _without_query(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+
+
+def _retry_after(value: str | None) -> float:
+    """Seconds that a server asks us to wait: a number, or the date until which (RFC 9110, 10.2.3)."""
+    if value is None:
+        return 0.0
+    if value.strip().isdecimal():
+        return float(value)
+    try:
+        return (email.utils.parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):
+        return 0.0
+
+
+def _in_words(error: Exception) -> str:
+    match error:
+        case requests.exceptions.ConnectTimeout():
+            return "no connection in time"
+        case requests.exceptions.Timeout() | TimeoutError():
+            return "no answer in time"
+        case requests.exceptions.ConnectionError():
+            return "no connection"
+        case _:
+            return f"the connection broke ({type(error).__name__})"

@@ -1,0 +1,378 @@
+"""The store: everything that the pipeline writes, below one folder.
+
+One file per asset and session, written whole; see ``docs/store.md`` for the layout. Every answer comes from those
+files, so that assets, sensors and the command line see the same state.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dagster import ConfigurableResource
+
+from nexuslims_pipeline.activities.model import Activity, Clustering
+from nexuslims_pipeline.files import json_bytes, sync_folder, write_bytes
+from nexuslims_pipeline.instruments import ConfigurationError
+from nexuslims_pipeline.inventory.model import Inventory, InventoryEntry
+from nexuslims_pipeline.metadata.dataset import Dataset
+from nexuslims_pipeline.sessions.model import Session, SessionState
+from nexuslims_pipeline.sessions.usage import UsageEvent
+
+HEADER = b"nexuslims"
+Stage = TypeVar("Stage")
+
+
+class MissingStageError(Exception):
+    """A stage that another one needs is not there or out of date."""
+
+
+class Store(ConfigurableResource[Any]):
+    """Files below ``NX_DATA_PATH``."""
+
+    data_path: str
+    records_path: str = ""
+
+    @property
+    def root(self) -> Path:
+        """The store's folder."""
+        if not self.data_path:
+            msg = "NX_DATA_PATH is not set; set it in the environment or in .env (to try the demo, run 'make demo')."
+            raise ConfigurationError(msg)
+        return Path(self.data_path)
+
+    @property
+    def datasets_folder(self) -> Path:
+        """Sidecars and previews, a mirror of the raw tree."""
+        return self.root / "datasets"
+
+    @property
+    def records_folder(self) -> Path:
+        """Records, by year."""
+        return Path(self.records_path) if self.records_path else self.root / "records"
+
+    # Keys
+
+    def register(self, server: str, event_id: int, key: str) -> str:
+        """Key of a usage event, fixed when the event is first seen; `key` only if there is none yet."""
+        path = self.root / "stages" / "session_key" / f"{server}-{event_id}.json"
+        if (known := _read_json(path)) is not None:
+            return str(known["key"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary.write_bytes(json_bytes({"key": key}))
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return str(json.loads(path.read_bytes())["key"])
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+        return key
+
+    def key_of(self, server: str, event_id: int) -> str | None:
+        """Key of a usage event that was seen before."""
+        known = _read_json(self.root / "stages" / "session_key" / f"{server}-{event_id}.json")
+        return str(known["key"]) if known else None
+
+    def registered(self) -> list[tuple[str, int]]:
+        """Server and number of every usage event that was ever seen, sorted."""
+        names = (name.rsplit("-", 1) for name in self.keys("session_key"))
+        return sorted((server, int(event_id)) for server, event_id in names)
+
+    def keys(self, stage: str = "usage_event") -> list[str]:
+        """Keys that have reached `stage`, sorted."""
+        folder = self.root / "stages" / stage
+        if not folder.is_dir():
+            return []
+        return sorted(e.name.rsplit(".", 1)[0] for e in os.scandir(folder) if not e.name.startswith("."))
+
+    def recent_keys(self, instrument_id: str, since: date) -> list[str]:
+        """Keys of one instrument's sessions that started on or after `since`."""
+        middle = f"_{instrument_id}_"
+        return [key for key in self.keys() if middle in key and key[:10] >= since.isoformat()]
+
+    # Stages
+
+    def usage_event(self, key: str) -> UsageEvent | None:
+        """Verbatim answer of NEMO about a session."""
+        content = self._stage("usage_event", key)
+        return UsageEvent.model_validate(content["usage_event"]) if content else None
+
+    def write_usage_event(self, key: str, usage: UsageEvent, code_version: str) -> str:
+        """Keep what NEMO said; returns the data version, as all writers do."""
+        return self._write_stage(
+            "usage_event", key, code_version, fingerprint=usage.fingerprint, usage_event=usage.model_dump(mode="json")
+        )
+
+    def session(self, key: str) -> Session | None:
+        """Resolved session."""
+        content = self._stage("session", key)
+        return Session.model_validate(content["session"]) if content else None
+
+    def write_session(self, session: Session, code_version: str) -> str:
+        """Keep a session."""
+        return self._write_stage("session", session.key, code_version, session=session.model_dump(mode="json"))
+
+    def inventory(self, key: str) -> Inventory | None:
+        """Files of a session."""
+        table = self._table("file_inventory", key)
+        if table is None:
+            return None
+        header = json.loads(table.schema.metadata[HEADER])
+        entries = tuple(
+            InventoryEntry(
+                location=row["location"],
+                status=row["status"],
+                reason=row["reason"],
+                size=row["size"],
+                modified_ns=row["modified_ns"],
+                companions=tuple(row["companions"]),
+            )
+            for row in table.to_pylist()
+        )
+        return Inventory(key, SessionState(header["state"]), header["reason"], entries, header["fingerprint"])
+
+    def write_inventory(self, inventory: Inventory, code_version: str) -> str:
+        """Keep the files of a session."""
+        import pyarrow as pa
+
+        columns = [
+            ("session_key", pa.string()),
+            ("location", pa.string()),
+            ("status", pa.string()),
+            ("reason", pa.string()),
+            ("size", pa.int64()),
+            ("modified_ns", pa.int64()),
+            ("companions", pa.list_(pa.string())),
+        ]
+        rows = [asdict(entry) | {"session_key": inventory.key} for entry in inventory.entries]
+        header = {"state": inventory.state, "reason": inventory.reason, "fingerprint": inventory.fingerprint}
+        return self._write_table("file_inventory", inventory.key, code_version, columns, rows, header)
+
+    def datasets(self, key: str) -> list[Dataset] | None:
+        """Datasets of a session."""
+        table = self._table("file_metadata", key)
+        if table is None:
+            return None
+        names = Dataset.__dataclass_fields__
+        return [
+            Dataset(**{n: json.loads(row[n]) if n == "nx_meta" else row[n] for n in names})
+            for row in table.to_pylist()
+        ]
+
+    def write_datasets(self, key: str, datasets: Sequence[Dataset], inventory: str, code_version: str) -> str:
+        """Keep the datasets of a session, made from the inventory with the given fingerprint."""
+        import pyarrow as pa
+
+        text, number = pa.string(), pa.int64()
+        columns = [
+            ("session_key", text),
+            ("location", text),
+            ("modified_ns", number),
+            ("size", number),
+            ("index", number),
+            ("count", number),
+            ("name", text),
+            ("format", text),
+            ("description", text),
+            ("preview", text),
+            ("dataset_type", text),
+            ("data_type", text),
+            ("creation_time", text),
+            ("nx_meta", text),
+        ]
+        rows = [
+            asdict(dataset)
+            | {
+                "session_key": key,
+                "dataset_type": dataset.nx_meta["DatasetType"],
+                "data_type": dataset.nx_meta["Data Type"],
+                "creation_time": dataset.nx_meta["Creation Time"],
+                "nx_meta": json.dumps(dataset.nx_meta, sort_keys=True),
+            }
+            for dataset in datasets
+        ]
+        return self._write_table("file_metadata", key, code_version, columns, rows, {"inventory": inventory})
+
+    def activities(self, key: str) -> tuple[Activity, ...] | None:
+        """Activities of a session."""
+        content = self._stage("activities", key)
+        if content is None:
+            return None
+        return tuple(Activity(a["start_ns"], a["end_ns"], tuple(a["locations"])) for a in content["activities"])
+
+    def write_activities(
+        self, key: str, activities: Sequence[Activity], clustering: Clustering, code_version: str
+    ) -> str:
+        """Keep the activities of a session and the numbers that explain the split."""
+        return self._write_stage(
+            "activities",
+            key,
+            code_version,
+            activities=[asdict(activity) for activity in activities],
+            boundaries=list(clustering.boundaries),
+            bandwidth_seconds=clustering.bandwidth,
+            candidates_seconds=list(clustering.candidates),
+            scores=[score if abs(score) != float("inf") else None for score in clustering.scores],
+        )
+
+    def record_path(self, key: str) -> Path:
+        """Where the record of a session lies, whether it is there or not."""
+        return self.records_folder / key[:4] / f"{key}.xml"
+
+    def write_record(self, key: str, xml: bytes, summary: Mapping[str, Any], code_version: str) -> str:
+        """Keep a record; an earlier one that differs is kept beside it as ``.v<n>.xml``."""
+        path = self.record_path(key)
+        if path.exists() and path.read_bytes() != xml:
+            self._keep_version(path)
+        write_bytes(path, xml)
+        digest = hashlib.sha256(xml).hexdigest()
+        self._write_stage("record", key, code_version, sha256=digest, **summary)
+        return digest
+
+    @staticmethod
+    def _keep_version(path: Path) -> None:
+        number = 1
+        while (version := path.with_name(f"{path.stem}.v{number}.xml")).exists():
+            if version.samefile(path):
+                return
+            number += 1
+        os.link(path, version)
+
+    # What a stage needs of those before it
+
+    def require_usage_event(self, key: str) -> UsageEvent:
+        """What NEMO said; an error when nothing is kept."""
+        return _required(self.usage_event(key), key, "usage_event")
+
+    def require_session(self, key: str) -> Session:
+        """The session; an error when it was never resolved."""
+        return _required(self.session(key), key, "session")
+
+    def require_inventory(self, key: str) -> Inventory:
+        """The files; an error when nobody has looked for them."""
+        return _required(self.inventory(key), key, "file_inventory")
+
+    def ready_session(self, key: str) -> Session | None:
+        """The session when its files may be looked for, else None."""
+        session = self.require_session(key)
+        return session if session.state is SessionState.READY else None
+
+    def ready_inventory(self, key: str) -> Inventory | None:
+        """The files when they are complete, else None."""
+        if self.ready_session(key) is None:
+            return None
+        inventory = self.require_inventory(key)
+        return inventory if inventory.state is SessionState.READY else None
+
+    def ready_datasets(self, key: str) -> list[Dataset] | None:
+        """The datasets when the session got that far, else None; an error when they are older than the files."""
+        inventory = self.ready_inventory(key)
+        if inventory is None:
+            return None
+        header = _required(self.header("file_metadata", key), key, "file_metadata")
+        if header["inventory"] != inventory.fingerprint:
+            raise MissingStageError(f"'file_metadata' of {key} is older than its files; materialise it first.")
+        return self.datasets(key)
+
+    # Freshness and failures
+
+    def header(self, stage: str, key: str) -> dict[str, Any] | None:
+        """What a stage says of itself (``code_version`` and more); None when it was never reached."""
+        if stage in {"file_inventory", "file_metadata"}:
+            path = self._path(stage, key, "parquet")
+            if not path.exists():
+                return None
+            import pyarrow.parquet as pq
+
+            return dict(json.loads(pq.read_schema(path).metadata[HEADER]))
+        return self._stage(stage, key)
+
+    def failure(self, key: str) -> dict[str, Any] | None:
+        """The failure that keeps a session from going on: ``asset``, ``error``, ``run_id``."""
+        return _read_json(self._path("failures", key, "json"))
+
+    def write_failure(self, key: str, asset: str, error: str, run_id: str) -> None:
+        """Remember that a step failed for a session."""
+        write_bytes(
+            self._path("failures", key, "json"),
+            json_bytes({"key": key, "asset": asset, "error": error, "run_id": run_id}),
+        )
+
+    def clear_failure(self, key: str) -> None:
+        """Forget a failure: the step is being done anew."""
+        self._path("failures", key, "json").unlink(missing_ok=True)
+
+    def state(self, key: str) -> tuple[SessionState | None, str]:
+        """How far a session got, with the reason; None when nothing is known of it."""
+        if failure := self.failure(key):
+            return SessionState.FAILED, f"{failure['asset']}: {failure['error']}"
+        session = self.session(key)
+        if session is None:
+            return None, ""
+        if session.state is not SessionState.READY:
+            return session.state, session.reason
+        inventory = self.header("file_inventory", key)
+        if inventory is None:
+            return None, ""
+        if inventory["state"] != SessionState.READY:
+            return SessionState(inventory["state"]), inventory["reason"]
+        return (SessionState.BUILT, "") if self.header("record", key) else (None, "")
+
+    # Files
+
+    def _path(self, stage: str, key: str, suffix: str) -> Path:
+        return self.root / "stages" / stage / f"{key}.{suffix}"
+
+    def _stage(self, stage: str, key: str) -> dict[str, Any] | None:
+        return _read_json(self._path(stage, key, "json"))
+
+    def _write_stage(self, stage: str, key: str, code_version: str, **content: Any) -> str:
+        raw = json_bytes({"session_key": key, "code_version": code_version, **content})
+        write_bytes(self._path(stage, key, "json"), raw)
+        return hashlib.sha256(raw).hexdigest()
+
+    def _table(self, stage: str, key: str) -> Any:
+        import pyarrow.parquet as pq
+
+        path = self._path(stage, key, "parquet")
+        return pq.read_table(path) if path.exists() else None
+
+    def _write_table(
+        self,
+        stage: str,
+        key: str,
+        code_version: str,
+        columns: Iterable[tuple[str, Any]],
+        rows: Sequence[Mapping[str, Any]],
+        header: Mapping[str, Any],
+    ) -> str:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        about = json_bytes({"code_version": code_version, **header})
+        table = pa.Table.from_pylist(rows, schema=pa.schema(list(columns), metadata={HEADER: about}))
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        raw = sink.getvalue().to_pybytes()
+        write_bytes(self._path(stage, key, "parquet"), raw)
+        return hashlib.sha256(raw).hexdigest()
+
+
+def _required(stage: Stage | None, key: str, name: str) -> Stage:
+    if stage is None:
+        raise MissingStageError(f"'{name}' of {key} has not been materialised yet; do that first.")
+    return stage
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    return content
