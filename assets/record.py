@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from dagster import AssetCheckEvaluation, AssetCheckSpec, MetadataValue
+from dagster import AssetCheckEvaluation, MetadataValue
 
-from assets.partitions import SESSIONS
 from assets.session_asset import Done, StageFailedError, check_result, session_asset
 from assets.tables import table
 from nexuslims_pipeline.activities.model import Activity
@@ -25,20 +24,10 @@ XML_SHOWN = 20_000
     kinds={"xml"},
     code_version=VERSION,
     deps=["activities", "file_metadata"],
-    checks=[
-        AssetCheckSpec(
-            "valid_against_schema",
-            asset="record",
-            partitions_def=SESSIONS,
-            description="The record satisfies the Nexus Experiment schema.",
-        ),
-        AssetCheckSpec(
-            "every_file_accounted_for",
-            asset="record",
-            partitions_def=SESSIONS,
-            description="Every file of the inventory stands in the record or in its list of refused files.",
-        ),
-    ],
+    checks={
+        "valid_against_schema": "The record satisfies the Nexus Experiment schema.",
+        "every_file_accounted_for": "Every file of the inventory stands in the record or in its list of refused files.",
+    },
 )
 def record(key: str, storage: InstrumentStorage, store: Store) -> Done | None:
     """The Nexus Experiment record of one session: a function of its inputs, the same bytes for the same inputs."""

@@ -9,6 +9,7 @@ An asset's body is written for one session. Here it is mapped over the sessions 
 """
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -76,39 +77,44 @@ def session_asset(
     kinds: set[str],
     code_version: str,
     deps: Sequence[str] = (),
-    checks: Sequence[AssetCheckSpec] = (),
+    checks: Mapping[str, str] | None = None,
     pool: str | None = None,
 ) -> Callable[[Body], AssetsDefinition]:
     """Make an asset of a function of one session.
 
     The function takes the session's key and, by name, the resources it needs. It returns `Done`, or None when the
-    session ended at an earlier stage.
+    session ended at an earlier stage. `checks` are the names of its asset checks, each with what it demands.
     """
 
     def decorate(body: Body) -> AssetsDefinition:
         resources = list(inspect.signature(body).parameters)[1:]
 
-        @asset(
-            name=body.__name__,
-            description=inspect.getdoc(body),
-            deps=list(deps),
-            partitions_def=SESSIONS,
-            backfill_policy=BackfillPolicy.multi_run(SESSIONS_PER_RUN),
-            group_name=group_name,
-            kinds=kinds,
-            owners=["team:facility"],
-            code_version=code_version,
-            check_specs=list(checks),
-            required_resource_keys={"store", *resources},
-            dagster_type=Nothing,
-            output_required=False,
-            pool=pool,
-        )
         def compute(context: AssetExecutionContext) -> Iterator[Any]:
             given = {name: getattr(context.resources, name) for name in resources}
             yield from _map(context, body, given, code_version)
 
-        return compute
+        # Dagster calls some of these options new; the lock file holds the version they were tried with.
+        with warnings.catch_warnings(action="ignore"):
+            make = asset(
+                name=body.__name__,
+                description=inspect.getdoc(body),
+                deps=list(deps),
+                partitions_def=SESSIONS,
+                backfill_policy=BackfillPolicy.multi_run(SESSIONS_PER_RUN),
+                group_name=group_name,
+                kinds=kinds,
+                owners=["team:facility"],
+                code_version=code_version,
+                check_specs=[
+                    AssetCheckSpec(name, asset=body.__name__, partitions_def=SESSIONS, description=demand)
+                    for name, demand in (checks or {}).items()
+                ],
+                required_resource_keys={"store", *resources},
+                dagster_type=Nothing,
+                output_required=False,
+                pool=pool,
+            )
+            return make(compute)
 
     return decorate
 
@@ -147,6 +153,8 @@ def _map(
             yield from done.checks
     if goes_on:
         yield Output(None, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
+    for check in context.selected_asset_check_keys:
+        yield Output(None, output_name=f"{stage}_{check.name}")
     if failed and (not goes_on or _is_last(context)):
         raise Failure(
             f"{len(failed)} of {len(keys)} sessions failed: {', '.join(failed)}",

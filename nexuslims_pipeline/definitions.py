@@ -51,14 +51,14 @@ def resources_of(site: Settings | None) -> dict[str, object]:
     """The doors to the outside world, by the name under which assets ask for them."""
     if site is None:
         return {
-            "nemo": NemoResource(servers=[]),
+            "nemo": NemoResource(),
             "storage": InstrumentStorage(root_path="", instruments_file=""),
             "store": Store(data_path=""),
             "catalog": Catalog(data_path=""),
             "clustering_rule": ClusteringRule(),
         }
     return {
-        "nemo": NemoResource(servers=list(site.nemo_servers)),
+        "nemo": NemoResource(),
         "storage": InstrumentStorage(
             root_path=str(site.instrument_data_path),
             instruments_file=str(site.instruments_file),

@@ -49,7 +49,7 @@ def register_uses(
     """
     since, until = span_of(date.fromisoformat(config.from_date), date.fromisoformat(config.to_date))
     silent = []
-    for name in config.servers or nemo.servers:
+    for name in config.servers or nemo.names():
         try:
             uses = discover(nemo.server(name), storage.instruments, store, since=since, until=until)
         except NemoError as fault:

@@ -4,7 +4,6 @@ Decided from the store alone, so that the sensors, the harvest job and the comma
 lost cursor loses no session.
 """
 
-import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,9 +19,6 @@ from nexuslims_pipeline.sessions.usage import Row, fingerprint
 from resources.nemo import NemoServer
 from resources.storage import InstrumentStorage
 from resources.store import Store
-
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +51,7 @@ def discover(
     """Finished uses of the server's instruments in a span of time, each with its key, oldest first.
 
     A use that is seen for the first time gets its key here, for good (unless `register` is false, which writes
-    nothing). One with malformed times is named in the log and left out: nobody can say which files are its own.
-
+    nothing).
     Raises
     ------
     NemoError
@@ -64,25 +59,26 @@ def discover(
     """
     by_tool = instruments.on_server(server.name)
     now = datetime.now(UTC)
-    finished: dict[int, list[tuple[Row, datetime, datetime]]] = defaultdict(list)
+    finished: list[tuple[datetime, datetime, Row]] = []
     for event in server.usage_events(since=since, until=until, tools=by_tool.keys()):
-        try:
-            start, end = server.clock.window(event)
-        except ValueError as fault:
-            _log.warning("%s: usage event %s is left out: %s. Correct it in NEMO.", server.name, event["id"], fault)
-            continue
+        start, end = server.clock.window(event)
         if end is not None and end <= now:
-            finished[event["tool"]].append((event, start, end))
+            finished.append((start, end, event))
+    if not finished:
+        return []
+    bookings = server.reservations(
+        {event["tool"] for _, _, event in finished},
+        min(start for start, _, _ in finished),
+        max(end for _, end, _ in finished),
+    )
     uses = []
-    for tool, events in finished.items():
-        bookings = server.reservations(tool, min(s for _, s, _ in events), max(e for _, _, e in events))
-        for event, start, end in events:
-            instrument = by_tool[tool]
-            key = session_key(start, instrument.id, server.name, event["id"], instrument.zone)
-            key = store.register(server.name, event["id"], key) if register else _known(store, server, event, key)
-            own = [booking for booking in bookings if server.overlaps(booking, start, end)]
-            uses.append((start, Use(key, fingerprint(event, own), end)))
-    return [use for _, use in sorted(uses, key=lambda item: (item[0], item[1].key))]
+    for start, end, event in sorted(finished, key=lambda use: (use[0], use[2]["id"])):
+        instrument = by_tool[event["tool"]]
+        key = session_key(start, instrument.id, server.name, event["id"], instrument.zone)
+        known = store.register if register else store.key_of
+        key = known(server.name, event["id"], key)
+        uses.append(Use(key, fingerprint(event, server.overlapping(bookings, event)), end))
+    return uses
 
 
 def answers_due(uses: Iterable[Use], store: Store) -> dict[str, Due]:
@@ -99,9 +95,9 @@ def answers_due(uses: Iterable[Use], store: Store) -> dict[str, Due]:
 
 def never_built(store: Store, server: str) -> list[str]:
     """Keys that were registered but never reached their first stage: a harvest asked for them, or a run was lost."""
-    built = {event_of(key) for key in store.keys("usage_event")}
+    built = {event_of(key) for key in store.reached()}
     missing = [event_id for name, event_id in store.registered() if name == server and (name, event_id) not in built]
-    return sorted(filter(None, (store.key_of(server, event_id) for event_id in missing)))
+    return sorted(filter(None, (store.key_of(server, event_id, "") for event_id in missing)))
 
 
 def files_due(
@@ -139,10 +135,6 @@ def watched(store: Store, instrument_id: str, days: float, now: datetime) -> lis
         for s in sessions
         if s is not None and s.state is SessionState.READY and s.end >= now - timedelta(days=days)
     ]
-
-
-def _known(store: Store, server: NemoServer, event: Row, key: str) -> str:
-    return store.key_of(server.name, event["id"]) or key
 
 
 def _difference(known: Inventory | None, current: Inventory) -> str:

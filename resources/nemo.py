@@ -1,8 +1,8 @@
 """NEMO: usage events, reservations and the people behind them, read-only.
 
 `HttpNemo` asks a server, `FolderNemo` a folder of its saved answers. Both are asked in one language: an
-endpoint and filters in the style of NEMO's API (``start__gte``, ``tool_id__in`` ...). NEMO ignores a filter that it
-does not know and answers with everything, so that every filter is applied here once more.
+endpoint and filters in the style of NEMO's API (``start__gte``, ``tool_id__in`` ...). NEMO ignores a filter
+that it does not know and answers with everything, so that every filter is applied here once more.
 """
 
 import email.utils
@@ -109,8 +109,8 @@ class NemoServer(ABC):
     ) -> list[Row]:
         """Usage events of `tools` that touch [since, until], running ones included, sorted by number.
 
-        An event that began long before `since` belongs to them when it was not over by then. Tools that NEMO does
-        not know and events without usable times are left out, and said so in the log.
+        An event that began long before `since` belongs to them when it was not over by then. Tools that NEMO
+        does not know and events without usable times are left out, and the log says so.
 
         Raises
         ------
@@ -128,21 +128,22 @@ class NemoServer(ABC):
             filters["start__lte"] = until
         if since is None:
             return _by_number(self._ask("usage_events", **filters))
-        finished = self._ask("usage_events", **filters, end__gte=since)
-        # Running events have no end and fail any comparison with it.
+        # Running events have no end and fail any comparison with it. They come first: one that ends meanwhile
+        # is found twice, not never.
         running = self._ask("usage_events", **filters, end__isnull=True)
+        finished = self._ask("usage_events", **filters, end__gte=since)
         return _by_number([*running, *finished])
 
     def usage_event(self, event_id: int) -> Row | None:
         """One usage event; None when it was deleted in NEMO.
 
-        It is asked for as a list: there, a missing event is an empty answer and cannot be mistaken for a wrong
-        address.
+        It is asked for as a list: there, a missing event is an empty answer and no wrong address is taken for
+        one.
         """
         return next(iter(self._ask("usage_events", id=event_id)), None)
 
     def reservations(self, tools: Collection[int], start: datetime, end: datetime) -> list[Row]:
-        """Reservations of `tools` that overlap the time from `start` to `end`, however long, sorted by number."""
+        """Reservations of `tools` that overlap (start, end), however long they are, sorted by number."""
         known = self._known(tools)
         if not known:
             return []
@@ -150,12 +151,12 @@ class NemoServer(ABC):
         return self._with_times("reservation", _by_number(rows))
 
     def overlapping(self, reservations: Iterable[Row], event: Row) -> list[Row]:
-        """Those of `reservations` that overlap a finished event on its tool: what its fingerprint is made of."""
+        """Those of `reservations` that overlap a finished event on its tool: its fingerprint is over them."""
         start, end = self._window(event)
         return [
             row
             for row in reservations
-            if row_id(row.get("tool")) == row_id(event.get("tool")) and self._overlaps(row, start, end)
+            if row_id(row.get("tool")) == row_id(event.get("tool")) and self.overlaps(row, start, end)
         ]
 
     def moment(self, text: object) -> datetime:
@@ -179,7 +180,7 @@ class NemoServer(ABC):
         start, end = self._window(event)
         tool = row_id(event.get("tool"))
         others = self._touching(start, end, [tool] if tool else [])
-        neighbours = [row for row in others if row["id"] != event_id and self._overlaps(row, start, end)]
+        neighbours = [row for row in others if row["id"] != event_id and self.overlaps(row, start, end)]
         begins, ends = zip(*(self._window_or(row, start, end) for row in (event, *neighbours)), strict=True)
         bookings = self.reservations([tool] if tool else [], min(begins), max(ends))
         own = self.overlapping(bookings, event)
@@ -234,7 +235,7 @@ class NemoServer(ABC):
             )
         if self.clock.time_zone is None and self.clock.is_naive(row["start"]):
             return (
-                f"NEMO server '{self.name}' writes times without a time zone; set NX_NEMO_TZ_n to the server's "
+                f"NEMO server '{self.name}' writes times without a time zone; set NX_NEMO_TZ_n to its "
                 "zone (the zone of this machine is used until then)."
             )
         return None
@@ -275,12 +276,13 @@ class NemoServer(ABC):
             raise UsageEventError(msg)
         return start, end
 
-    def _overlaps(self, row: Row, start: datetime, end: datetime) -> bool:
+    def overlaps(self, row: Row, start: datetime, end: datetime) -> bool:
+        """Whether a usage event or reservation overlaps (start, end); one with malformed times may."""
         begins, ends = self._window_or(row, start, end)
         return begins < end and start < ends
 
     def _window_or(self, row: Row, start: datetime, end: datetime) -> tuple[datetime, datetime]:
-        """Window of a row as far as it matters to (start, end); all of it when the row's times are malformed."""
+        """Window of a row as far as it matters to (start, end), which it is when the row's is malformed."""
         try:
             begins, ends = self.clock.window(row)
         except ValueError:
@@ -377,7 +379,8 @@ class HttpNemo(NemoServer):
         self._sleep = sleep
         self._verify = verify
         self._session = requests.Session()
-        self._session.auth = _Token(config.token or SecretStr(""))
+        self._token = config.token or SecretStr("-")
+        self._session.auth = _Token(self._token)
 
     def __repr__(self) -> str:
         return f"HttpNemo({self.name!r}, {self._address!r})"
@@ -393,8 +396,8 @@ class HttpNemo(NemoServer):
             rows += page
             if following is None:
                 return rows
-            # Behind a proxy, `next` may name a host that only the proxy knows; and the token stays with our server.
-            query = urlsplit(following).query
+            # Behind a proxy, `next` may name a host that only the proxy knows; no other host gets the token.
+            query = following.partition("#")[0].partition("?")[2]
         msg = (
             f"NEMO server '{self.name}' sends endless pages of {endpoint}; report this to its administrator."
         )
@@ -440,8 +443,8 @@ class HttpNemo(NemoServer):
             _log.info("NEMO server '%s': %s; trying again in %.1f s", self.name, reason, pause)
             self._sleep(pause)
         msg = (
-            f"NEMO server '{self.name}' ({self._address}) does not answer: {reason}. The pipeline tries again by "
-            "itself; if this goes on, see whether NEMO runs and the address is right."
+            f"NEMO server '{self.name}' ({self._address}) does not answer: {reason}. The pipeline tries "
+            "again by itself; if this goes on, see whether NEMO runs and the address is right."
         )
         raise NemoUnavailableError(msg)
 
@@ -450,15 +453,15 @@ class HttpNemo(NemoServer):
         try:
             with self._open(url) as response:
                 content = self._read(response, deadline)
-        except (requests.RequestException, HTTPError) as error:
+        except (requests.RequestException, HTTPError, ValueError) as error:
             reason, distrusted = _in_words(error), "CERTIFICATE_VERIFY_FAILED" in str(error)
         else:
             return self._understood(endpoint, response, content)
         # Not within the handler: the error holds the request, and the request the token.
         if distrusted:
             msg = (
-                f"The certificate of NEMO server '{self.name}' is not trusted; put that of its authority into "
-                "NX_CERT_BUNDLE_FILE."
+                f"The certificate of NEMO server '{self.name}' is not trusted; put that of its authority "
+                "into NX_CERT_BUNDLE_FILE."
             )
             raise NemoRefusedError(msg)
         raise _PassingTroubleError(reason)
@@ -479,8 +482,8 @@ class HttpNemo(NemoServer):
             response.close()
             if not _same_server(url, target):
                 msg = (
-                    f"NEMO server '{self.name}' sends us on to {_without_query(target)}, which is another server or "
-                    "a login page; correct NX_NEMO_ADDRESS_n or the server's redirect."
+                    f"NEMO server '{self.name}' sends us on to {_without_query(target)}, another server "
+                    "or a login page; correct NX_NEMO_ADDRESS_n or the server's redirect."
                 )
                 raise NemoRefusedError(msg)
             url = target
@@ -526,12 +529,12 @@ class HttpNemo(NemoServer):
             case 404:
                 return f"{whom} has no API at {self._address}{endpoint}/; correct NX_NEMO_ADDRESS_n."
             case _:
-                said = content[:300].decode("utf-8", "replace")
+                said = content[:300].decode("utf-8", "replace").replace(self._token.get_secret_value(), "…")
                 return f"{whom} refuses the question for {endpoint} with status {status}: {said}"
 
 
 class NemoResource(ConfigurableResource[Any]):
-    """The facility's NEMO servers, by name; addresses and tokens stay in the settings, where no page shows them."""
+    """The facility's NEMO servers, by name; their tokens stay in the settings, where no page shows them."""
 
     def names(self) -> list[str]:
         """Names of all servers."""
@@ -547,7 +550,7 @@ class NemoResource(ConfigurableResource[Any]):
         """
         site = settings()
         if name not in site.nemo_servers:
-            msg = f"There is no NEMO server '{name}' in the settings; set NX_NEMO_ADDRESS_n and NX_NEMO_TOKEN_n."
+            msg = f"The settings have no NEMO server '{name}'; set NX_NEMO_ADDRESS_n and NX_NEMO_TOKEN_n."
             raise ConfigurationError(msg)
         return open_server(site.nemo_servers[name], verify=site.verify, patience=patience)
 

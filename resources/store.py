@@ -74,17 +74,17 @@ class Store(ConfigurableResource[Any]):
         sync_folder(path.parent)
         return key
 
-    def key_of(self, server: str, event_id: int) -> str | None:
-        """Key of a usage event that was seen before."""
+    def key_of(self, server: str, event_id: int, default: str) -> str:
+        """Key of a usage event that was seen before, else `default`."""
         known = _read_json(self.root / "stages" / "session_key" / f"{server}-{event_id}.json")
-        return str(known["key"]) if known else None
+        return str(known["key"]) if known else default
 
     def registered(self) -> list[tuple[str, int]]:
         """Server and number of every usage event that was ever seen, sorted."""
-        names = (name.rsplit("-", 1) for name in self.keys("session_key"))
+        names = (name.rsplit("-", 1) for name in self.reached("session_key"))
         return sorted((server, int(event_id)) for server, event_id in names)
 
-    def keys(self, stage: str = "usage_event") -> list[str]:
+    def reached(self, stage: str = "usage_event") -> list[str]:
         """Keys that have reached `stage`, sorted."""
         folder = self.root / "stages" / stage
         if not folder.is_dir():
@@ -94,7 +94,7 @@ class Store(ConfigurableResource[Any]):
     def recent_keys(self, instrument_id: str, since: date) -> list[str]:
         """Keys of one instrument's sessions that started on or after `since`."""
         middle = f"_{instrument_id}_"
-        return [key for key in self.keys() if middle in key and key[:10] >= since.isoformat()]
+        return [key for key in self.reached() if middle in key and key[:10] >= since.isoformat()]
 
     # Stages
 

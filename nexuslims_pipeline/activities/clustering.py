@@ -36,14 +36,14 @@ NARROWEST, WIDEST = 1e-15, 1e6
 """Bandwidths in spans of the session: below, floats cannot resolve them; above, the density is flat."""
 
 REACH = 9.0
-"""Bandwidths, beyond those to the nearest file, after which a kernel adds less than exp(-40)."""
+"""Bandwidths; a kernel that far away is exp(-40)."""
 TERMS = 18
 """Of the Chebyshev series of a kernel over a cell at most two bandwidths wide; leaves out less than 1e-13."""
 
-THIN_ABOVE = 50_000
+THIN_ABOVE = 10_000
 """Grid points above which the search for minima starts on a part of them."""
-DENSITY_TOLERANCE = 1e-10
-"""Relative error that scikit-learn may make in a density."""
+BLOCK = 200
+"""Grid points for which a density is fitted."""
 
 
 def cluster(times: Sequence[float], *, sensitivity: float = 1.0, minimum_gap: float = 0.0) -> Clustering:
@@ -131,7 +131,9 @@ def split(files: Sequence[tuple[str, int]], clustering: Clustering) -> tuple[Act
     in_order = sorted(files, key=lambda file: (file[1], file[0]))
     members = [list(group) for _, group in groupby(in_order, key=number)]
     return tuple(
-        Activity(start_ns=group[0][1], end_ns=group[-1][1], locations=tuple(location for location, _ in group))
+        Activity(
+            start_ns=group[0][1], end_ns=group[-1][1], locations=tuple(location for location, _ in group)
+        )
         for group in members
     )
 
@@ -165,30 +167,27 @@ def leave_one_out_scores(times: "Floats", bandwidths: "Floats") -> "Floats":
     nearest = np.minimum(np.append(gaps, np.inf), np.insert(gaps, 0, np.inf))
 
     def score(bandwidth: float) -> float:
+        lonely, crowded = np.flatnonzero(nearest > bandwidth), np.flatnonzero(nearest <= bandwidth)
         log_sums = np.empty_like(times)
-        lonely = nearest > bandwidth
-        if lonely.any():
-            log_sums[lonely] = _lonely_log_sums(times, nearest, np.flatnonzero(lonely), bandwidth)
-        if not lonely.all():
-            log_sums[~lonely] = np.log(_gauss_transform(times, bandwidth)[~lonely] - 1)  # without its own kernel
+        if lonely.size:
+            log_sums[lonely] = _lonely_log_sums(times, nearest, lonely, bandwidth)
+        if crowded.size:
+            log_sums[crowded] = np.log(_gauss_transform(times, crowded, bandwidth) - 1)  # less its own kernel
         return float(log_sums.mean()) - math.log((times.size - 1) * bandwidth * math.sqrt(2 * math.pi))
 
     return np.array([score(float(bandwidth)) for bandwidth in bandwidths])
 
 
 def _lonely_log_sums(times: "Floats", nearest: "Floats", lonely: "Indices", bandwidth: float) -> "Floats":
-    """Log of the sum of all other kernels at the times of index `lonely`, relative to the nearest kernel.
+    """Log of the sum of all other kernels at the times of index `lonely`.
 
-    Kernels that are smaller than the nearest one by exp(-40) are left out. Since lonely times keep their distance from
-    each other, any one file is in reach of a few dozen of them at most, however many files there are.
+    Since lonely times keep their distance from each other, any one file is in reach of a few dozen of them at most,
+    however many files there are.
     """
     import numpy as np
 
     centre, closest = times[lonely], nearest[lonely]
-    reach = np.hypot(closest, REACH * bandwidth)
-    # Rounding must not lose the neighbours on both sides.
-    first = np.minimum(np.searchsorted(times, centre - reach), np.maximum(lonely - 1, 0))
-    last = np.maximum(np.searchsorted(times, centre + reach), np.minimum(lonely + 2, times.size))
+    first, last = _in_reach(centre, closest, times, bandwidth)
     count = last - first
     start = np.cumsum(count) - count
     other = np.arange(count.sum()) + np.repeat(first - start, count)
@@ -200,8 +199,22 @@ def _lonely_log_sums(times: "Floats", nearest: "Floats", lonely: "Indices", band
     return np.asarray(np.log(np.add.reduceat(np.exp(exponent), start)) - closest**2 / (2 * bandwidth**2))
 
 
-def _gauss_transform(times: "Floats", bandwidth: float) -> "Floats":
-    """Sum of all kernels, each 1 at its own time, at every time.
+def _in_reach(
+    moments: "Floats", nearest: "Floats", times: "Floats", bandwidth: float
+) -> tuple["Indices", "Indices"]:
+    """First and last (exclusive) file that counts at each moment, given the distance to the nearest file.
+
+    All others have a kernel smaller than the nearest one's by exp(-40).
+    """
+    import numpy as np
+
+    rounding = 4 * np.spacing(times[-1])
+    reach = np.hypot(nearest, REACH * bandwidth) + rounding
+    return np.searchsorted(times, moments - reach), np.searchsorted(times, moments + reach, side="right")
+
+
+def _gauss_transform(times: "Floats", crowded: "Indices", bandwidth: float) -> "Floats":
+    """Sum of all kernels, each 1 at its own time, at the times of index `crowded`.
 
     Time is cut into cells. Between two cells the kernel is a double Chebyshev series, so that each time enters and
     leaves by its `TERMS` polynomials and only cells in reach of each other have to meet: the fast Gauss
@@ -218,57 +231,72 @@ def _gauss_transform(times: "Floats", bandwidth: float) -> "Floats":
     width = 2.0 ** math.ceil(math.log2(bandwidth))  # a power of two divides without rounding
     position = times / width
     cell = np.floor(position)
-    first = np.flatnonzero(np.diff(cell, prepend=-1.0))
-    cells = cell[first]
     polynomials = chebvander(2 * (position - cell) - 1, TERMS - 1)
-    sources = np.add.reduceat(polynomials, first)
+    first = np.flatnonzero(np.diff(cell, prepend=-1.0))
+    source_cells, sources = cell[first], np.add.reduceat(polynomials, first)
+    target_cells, target = np.unique(cell[crowded], return_inverse=True)
 
     nodes = chebpts1(TERMS)
     to_series = chebvander(nodes, TERMS - 1).T * (2 / TERMS)
     to_series[0] /= 2
-    field = np.zeros_like(sources)
+    field = np.zeros((target_cells.size, TERMS))
     furthest = math.ceil(REACH * bandwidth / width)
     for offset in range(-furthest, furthest + 1):
-        there = np.searchsorted(cells, cells + offset).clip(max=cells.size - 1)
-        occupied = cells[there] == cells + offset
+        there = np.searchsorted(source_cells, target_cells + offset).clip(max=source_cells.size - 1)
+        occupied = source_cells[there] == target_cells + offset
         distance = ((nodes[:, None] - nodes) / 2 - offset) * (width / bandwidth)
         series = to_series @ np.exp(-(distance**2) / 2) @ to_series.T
         field[occupied] += sources[there[occupied]] @ series.T
-    members = np.diff(first, append=times.size)
-    return np.asarray(np.einsum("ij,ij->i", polynomials, np.repeat(field, members, axis=0)))
+    return np.asarray(np.einsum("ij,ij->i", polynomials[crowded], field[target]))
 
 
 def _density_minima(times: "Floats", bandwidth: float) -> tuple["Floats", "Floats", "Floats"]:
-    """Grid points where the density is least, and the grid with the log-density on it.
+    """Grid points where the density is least, then the grid that was looked at and the log-density on it.
 
-    The grid has ten points per file from the first to the last. On a long one the search first takes every k-th
-    point, never coarser than an eighth of the bandwidth, and then all points around the minima found.
+    The grid has ten points per file from the first to the last. Where it is long, the search takes every k-th point,
+    no coarser than an eighth of the bandwidth, and then closes in on each minimum.
     """
     import numpy as np
     from scipy.signal import find_peaks
-    from sklearn.neighbors import KernelDensity
 
-    density = KernelDensity(kernel="gaussian", bandwidth=bandwidth, rtol=DENSITY_TOLERANCE).fit(times[:, None])
-
-    def log_density(moments: "Floats") -> "Floats":
-        return np.asarray(density.score_samples(moments.reshape(-1, 1))).reshape(moments.shape)
-
-    rule_grid = np.linspace(0, times[-1], GRID_POINTS_PER_FILE * times.size)
-    stride = min(rule_grid.size // THIN_ABOVE, int(bandwidth / 8 / rule_grid[1]))
-    stride = max(stride, 1)
-    chosen = np.arange(0, rule_grid.size, stride)
-    chosen = chosen[_may_hold_minimum(rule_grid[chosen], times, bandwidth)]
-    grid = rule_grid[chosen]
-    values = log_density(grid)
+    whole_grid = np.linspace(0, times[-1], GRID_POINTS_PER_FILE * times.size)
+    stride = max(1, int(bandwidth / 8 / whole_grid[1])) if whole_grid.size > THIN_ABOVE else 1
+    chosen = np.arange(0, whole_grid.size, stride)
+    chosen = chosen[_may_hold_minimum(whole_grid[chosen], times, bandwidth)]
+    grid = whole_grid[chosen]
+    log_density = _log_density(grid, times, bandwidth)
 
     # The middle of a plateau is its one minimum; ripples count as a plateau.
-    valleys, _ = find_peaks(-values, prominence=PLATEAU)
+    valleys, _ = find_peaks(-log_density, prominence=PLATEAU)
     minima = chosen[valleys]
-    if stride > 1 and minima.size:
-        around = (minima[:, None] + np.arange(-stride, stride + 1)).clip(0, rule_grid.size - 1)
-        deepest = log_density(rule_grid[around]).argmin(axis=1)
-        minima = around[np.arange(minima.size), deepest]
-    return rule_grid[minima], grid, values
+    while stride > 1:
+        stride = math.ceil(stride / 8)
+        around = (minima[:, None] + stride * np.arange(-8, 9)).clip(0, whole_grid.size - 1)
+        depth = _log_density(whole_grid[around.ravel()], times, bandwidth).reshape(around.shape)
+        minima = around[np.arange(minima.size), depth.argmin(axis=1)]
+    return whole_grid[minima], grid, log_density
+
+
+def _log_density(moments: "Floats", times: "Floats", bandwidth: float) -> "Floats":
+    """Log of the kernel density of `times` at rising `moments`, by scikit-learn.
+
+    The trees have one leaf: over several, scikit-learn subtracts bounds from each other, which leaves no valid digit
+    where the density is low (the logarithm is off by up to 0.7 with version 1.9), and the minima lie there.
+    So that this does not cost every pair, each block of moments gets a tree of the files in its reach.
+    """
+    import numpy as np
+    from sklearn.neighbors import KernelDensity
+
+    after = np.searchsorted(times, moments).clip(1, times.size - 1)
+    nearest = np.minimum(np.abs(moments - times[after - 1]), np.abs(times[after] - moments))
+    first, last = _in_reach(moments, nearest, times, bandwidth)
+    log_density = np.empty_like(moments)
+    for start in range(0, moments.size, BLOCK):
+        block = slice(start, start + BLOCK)
+        near = times[first[block].min() : last[block].max(), None]
+        density = KernelDensity(kernel="gaussian", bandwidth=bandwidth, leaf_size=len(near)).fit(near)
+        log_density[block] = density.score_samples(moments[block, None]) + math.log(len(near) / times.size)
+    return log_density
 
 
 def _may_hold_minimum(grid: "Floats", times: "Floats", bandwidth: float) -> "NDArray[np.bool_]":

@@ -9,6 +9,23 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+REQUIRED = (
+    "FORMAT",
+    "VERSION",
+    "TITLE",
+    "DATE",
+    "TIME",
+    "OWNER",
+    "NPOINTS",
+    "NCOLUMNS",
+    "XUNITS",
+    "YUNITS",
+    "DATATYPE",
+    "XPERCHAN",
+    "OFFSET",
+)
+"""Keywords that every file must begin with, in this order."""
+
 
 def emsa(header: Mapping[str, object], counts: NDArray[np.int64]) -> bytes:
     """Bytes of a file of type ``Y`` in one column.
@@ -16,19 +33,21 @@ def emsa(header: Mapping[str, object], counts: NDArray[np.int64]) -> bytes:
     Parameters
     ----------
     header
-        Keyword (with its unit, if any, after a hyphen) and value; the fixed first and last lines are added.
+        Keyword (with its unit, if any, after a hyphen) and value; the number of points, the format and the
+        last lines are added.
     counts
         Counts of each channel.
     """
-    lines = {
+    given = {
         "FORMAT": "EMSA/MAS Spectral Data File",
         "VERSION": "1.0",
-        **header,
         "NPOINTS": f"{counts.size}.",
         "NCOLUMNS": "1.",
         "DATATYPE": "Y",
-        "SPECTRUM": "Spectral Data Starts Here",
+        **header,
     }
+    lines = {keyword: given[keyword] for keyword in REQUIRED} | given
+    lines["SPECTRUM"] = "Spectral Data Starts Here"
     text = [f"#{_columns(keyword)}: {value}" for keyword, value in lines.items()]
     text += [f"{count:.1f}," for count in counts]
     text.append(f"#{_columns('ENDOFDATA')}:")
@@ -36,6 +55,6 @@ def emsa(header: Mapping[str, object], counts: NDArray[np.int64]) -> bytes:
 
 
 def _columns(keyword: str) -> str:
-    """Keyword and unit spread over 12 columns."""
-    name, _, unit = keyword.partition("-")
-    return f"{name:<9}-{unit}".ljust(12) if unit else f"{name:<12}"
+    """Keyword to the left and unit to the right in 12 columns."""
+    name, hyphen, unit = keyword.partition("-")
+    return name.ljust(12 - len(hyphen + unit)) + hyphen + unit

@@ -82,7 +82,7 @@ def data_bar(
         draw.text((left, height * 0.04), caption, 255, font)
         draw.text((left, height * 0.50), value, 255, font)
     left = width - bar_pixels - height // 3
-    label = f"{bar_um:g} µm" if bar_um >= 1 else f"{bar_um * 1000:g} nm"
+    label = f"{bar_um:g} um" if bar_um >= 1 else f"{bar_um * 1000:g} nm"
     draw.text((left + bar_pixels / 2, height * 0.28), label, 255, font, anchor="mm")
     draw.line([(left, height * 0.72), (left + bar_pixels, height * 0.72)], 255, 2)
     for end in (left, left + bar_pixels):

@@ -102,7 +102,7 @@ def steel(view: View, grain_um: float, seed: int) -> Array:
     grains = polycrystal(x, y, grain_um, seed)
     rng = np.random.default_rng(seed + 1)
     tone, pearlitic = rng.random(KINDS), rng.random(KINDS) < 0.27
-    ferrite = 0.30 + 0.16 * tone[grains.owner]
+    ferrite = 0.22 + 0.20 * tone[grains.owner]
 
     angle, spacing_um = rng.uniform(0, np.pi, KINDS), rng.uniform(0.35, 0.7, KINDS)
     across = x * np.cos(angle)[grains.owner] + y * np.sin(angle)[grains.owner]
@@ -110,7 +110,7 @@ def steel(view: View, grain_um: float, seed: int) -> Array:
     bend = 0.30 * np.sin(along / 4.3 + 6 * tone[grains.owner]) + 0.07 * np.sin((along + 0.6 * across) / 0.9)
     phase = 2 * np.pi * (across + bend) / spacing_um[grains.owner]
     resolved = np.clip(1.5 - 4 * view.pixel / spacing_um, 0, 1)[grains.owner]
-    pearlite = 0.47 + resolved * (0.30 * (0.5 + 0.5 * np.cos(phase)) ** 2 - 0.12)
+    pearlite = 0.56 + resolved * (0.42 * (0.5 + 0.5 * np.cos(phase)) ** 2 - 0.22)
 
     surface = np.where(pearlitic[grains.owner], pearlite, ferrite)
     groove_um = max(0.12, 0.8 * view.pixel)
@@ -148,11 +148,11 @@ class Particles(NamedTuple):
 
 
 @cache
-def gold_particles(number: int = 900, extent_nm: float = 1400) -> Particles:
+def gold_particles(number: int = 1500, extent_nm: float = 1400) -> Particles:
     """Gold scattered over a square film of `extent_nm`: the specimen of all the particle images."""
     rng = np.random.default_rng(11)
-    clusters = rng.uniform(-extent_nm / 2, extent_nm / 2, (number // 6, 2))
-    centres = clusters[rng.integers(0, len(clusters), number)] + rng.normal(0, extent_nm / 30, (number, 2))
+    clusters = rng.uniform(-extent_nm / 2, extent_nm / 2, (number // 9, 2))
+    centres = clusters[rng.integers(0, len(clusters), number)] + rng.normal(0, extent_nm / 56, (number, 2))
     return Particles(
         centres[:, 0],
         centres[:, 1],

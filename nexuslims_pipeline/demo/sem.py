@@ -63,7 +63,7 @@ def _image(time: datetime, view: View, brightness: NDArray[Any], conditions: Con
         ("mag", f"{magnification:,.0f} x".replace(",", " ")),
         ("det", conditions.detector),
         ("WD", f"{conditions.working_distance_m * 1000:.1f} mm"),
-        ("HFW", f"{view.width:g} µm"),
+        ("HFW", f"{view.width:g} um"),
     ]
     bar = data_bar(view.columns, round(view.rows * BAR_PER_ROW), captions, view.width)
     return fei_tiff(np.vstack([picture, bar]), _sections(time, view, conditions, bar.shape[0]))

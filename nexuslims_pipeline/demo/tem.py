@@ -127,18 +127,20 @@ def energy_loss_spectrum(name: str, first_ev: float, exposure_s: float) -> Maker
         energy = first_ev + dispersion_ev * np.arange(channels)
         if first_ev < 0:
             expected = spectra.low_loss(energy, 4e6, 0.45)
-            expected += np.where(energy > 0, spectra.carbon_edge(energy, 4000), 0)
+            expected += np.where(energy > 0, spectra.carbon_edge(energy, 320), 0)
         else:
             expected = spectra.background(energy, 60_000, first_ev)
             expected += spectra.oxygen_edge(energy, 5200) + spectra.iron_edge(energy, 4300)
         data = np.random.default_rng(seed).poisson(expected).astype(np.float32)
+        frames = 10
         tags = _energy_loss_tags(
             time,
             _stem_state(40.0),
             first_ev=first_ev,
             dispersion_ev=dispersion_ev,
             exposure_s=exposure_s,
-            frames=10,
+            frames=frames,
+            lasted=timedelta(seconds=frames * exposure_s),
         )
         axes = [Calibration(dispersion_ev, "eV", origin=-first_ev / dispersion_ev)]
         return digital_micrograph(data, axes, name, tags, version=3)
@@ -164,7 +166,7 @@ def spectrum_image(name: str) -> Maker:
         expected = sum(amount[None] * spectrum[:, None, None] for amount, spectrum in parts)
         data = np.random.default_rng(seed).poisson(expected).astype(np.float32)
         pixel_time_s = 0.1
-        duration = timedelta(seconds=columns * rows * pixel_time_s)
+        lasted = timedelta(seconds=columns * rows * pixel_time_s)
         tags = _energy_loss_tags(
             time,
             _stem_state(columns * step_nm),
@@ -172,12 +174,13 @@ def spectrum_image(name: str) -> Maker:
             dispersion_ev=dispersion_ev,
             exposure_s=pixel_time_s,
             frames=1,
+            lasted=lasted,
         )
         tags["Meta Data"]["Format"] = "Spectrum image"
         tags["SI"] = {
             "Acquisition": {
                 "Date": _us_date(time),
-                "Start time": _us_time(time - duration),
+                "Start time": _us_time(time - lasted),
                 "End time": _us_time(time),
                 "Number of cycles": 1,
                 "Pixel time (s)": pixel_time_s,
@@ -256,17 +259,17 @@ def _energy_loss_tags(
     dispersion_ev: float,
     exposure_s: float,
     frames: int,
+    lasted: timedelta,
 ) -> dict[str, Any]:
-    total_s = exposure_s * frames
     return _microscope_tags(time, state) | {
         "DataBar": _data_bar_tags(time, "OneView", exposure_s, None),
         "EELS": {
             "Acquisition": {
                 "Date": _us_date(time),
-                "Start time": _us_time(time - timedelta(seconds=total_s)),
+                "Start time": _us_time(time - lasted),
                 "End time": _us_time(time),
                 "Exposure (s)": exposure_s,
-                "Integration time (s)": total_s,
+                "Integration time (s)": exposure_s * frames,
                 "Number of frames": frames,
             },
             "Experimental Conditions": {

@@ -1,8 +1,8 @@
 """A week in March 2026 at the demo facility: who used which instrument, and which files they left behind.
 
 It has a session of every kind: answered after the run, before it, or only in the reservation; agreed and
-declined; over midnight and run by staff; without files; on a clock that is wrong; still going on. One file was
-copied only in part, and one belongs to no session.
+declined; over midnight and run by staff; without files; on a clock that is wrong; still going on. One file
+was copied only in part, and one belongs to no session.
 """
 
 from datetime import datetime, timedelta
@@ -208,6 +208,8 @@ STEEL_ELEMENTS = {"Fe": 9.0, "Mn": 0.35, "Si": 0.4, "C": 0.9, "O": 0.3}
 CERAMIC_ELEMENTS = {"Al": 16.0, "O": 9.0, "Zr": 4.5, "C": 0.8}
 MONDAY_TEM = "Talos/mlindqvist/2026-03-02 Au on C"
 MONDAY_SEM = "Quanta/J. Okafor/weld A"
+CLUSTER = {"x": 100.0, "y": 10.0}
+"""Place of some close gold particles, in nm."""
 BURSTS: tuple[Burst, ...] = (
     Burst(
         MONDAY_TEM,
@@ -215,8 +217,8 @@ BURSTS: tuple[Burst, ...] = (
         95,
         {
             "01 survey.dm3": bright_field_image("01 survey", 110_000),
-            "02 survey 220kx.dm3": bright_field_image("02 survey 220kx", 220_000, x=30, y=20),
-            "03 cluster 450kx.dm3": bright_field_image("03 cluster 450kx", 450_000, x=42, y=18),
+            "02 survey 220kx.dm3": bright_field_image("02 survey 220kx", 220_000, x=80, y=0),
+            "03 cluster 450kx.dm3": bright_field_image("03 cluster 450kx", 450_000, **CLUSTER),
         },
     ),
     Burst(
@@ -240,7 +242,7 @@ BURSTS: tuple[Burst, ...] = (
         180,
         {
             "HAADF overview.dm4": dark_field_image("HAADF overview", 300.0),
-            "HAADF 60 nm.dm4": dark_field_image("HAADF 60 nm", 60.0, x=42, y=18),
+            "HAADF 60 nm.dm4": dark_field_image("HAADF 60 nm", 60.0, **CLUSTER),
         },
     ),
     Burst(
@@ -248,7 +250,7 @@ BURSTS: tuple[Burst, ...] = (
         at("Tue 14:41:05"),
         240,
         {
-            "low loss.dm3": energy_loss_spectrum("low loss", -20.0, 0.01),
+            "low loss.dm3": energy_loss_spectrum("low loss", -20.0, 0.1),
             "O K, Fe L core.dm3": energy_loss_spectrum("O K, Fe L core", 450.0, 1.0),
             "O K, Fe L shell.dm3": energy_loss_spectrum("O K, Fe L shell", 450.0, 2.0),
         },
@@ -259,7 +261,7 @@ BURSTS: tuple[Burst, ...] = (
         200,
         {
             "SI 36x24.dm4": spectrum_image("SI 36x24"),
-            "HAADF after SI.dm4": dark_field_image("HAADF after SI", 60.0, x=44, y=18),
+            "HAADF after SI.dm4": dark_field_image("HAADF after SI", 60.0, x=102, y=11),
         },
     ),
     Burst(
@@ -340,9 +342,9 @@ BURSTS: tuple[Burst, ...] = (
         at("Thu 14:18:00"),
         110,
         {
-            "HAADF 200 nm.hspy": hyperspy_image("HAADF 200 nm", 200.0, x=-60, y=40),
-            "HAADF 50 nm.hspy": hyperspy_image("HAADF 50 nm", 50.0, x=42, y=18),
-            "screenshot 50 nm.png": screenshot(50.0, x=42, y=18),
+            "HAADF 200 nm.hspy": hyperspy_image("HAADF 200 nm", 200.0, x=90, y=10),
+            "HAADF 50 nm.hspy": hyperspy_image("HAADF 50 nm", 50.0, **CLUSTER),
+            "screenshot 50 nm.png": screenshot(50.0, **CLUSTER),
         },
     ),
     Burst(
@@ -351,7 +353,7 @@ BURSTS: tuple[Burst, ...] = (
         250,
         {
             "EELS line scan.hspy": hyperspy_line_scan("EELS line scan", 30.0),
-            "screenshot 120 nm.png": screenshot(120.0, x=-60, y=40),
+            "screenshot 120 nm.png": screenshot(120.0, **CLUSTER),
             "notes.txt": text(
                 "Au/C batch 7 after 20 h at 250 °C\n"
                 "- same 50 nm field as on Monday's survey, contamination after the scan\n"

@@ -1,10 +1,11 @@
 """Pixels of TIFF and picture files, read when they are sliced and never beyond what the file declares.
 
-Uncompressed TIFF is mapped into memory. Everything else goes through Pillow, whose decoders stop at the declared
-size (a deflate bomb does no harm there) and which refuses absurd declarations.
+Uncompressed TIFF is mapped into memory. Everything else goes through Pillow, whose decoders stop at the
+declared size (a deflate bomb does no harm there) and which refuses absurd declarations.
 """
 
 import logging
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -186,6 +187,16 @@ def tiff_page(tiff: Any) -> Any:
     except Exception as fault:  # see `open_tiff`
         msg = "it is damaged: a TIFF file without a readable page"
         raise ExtractionError(msg) from fault
+
+
+def unread_tags(tiff: Any) -> str:
+    """Words for a warning when tags of the first page point out of the file or are of no known type; else empty."""
+    page = tiff_page(tiff)
+    tiff.filehandle.seek(page.offset)
+    head = tiff.filehandle.read(tiff.tiff.tagnosize)
+    [declared] = struct.unpack(tiff.tiff.tagnoformat, head)
+    lost = declared - len(page.tags)
+    return f"{lost} of {declared} tags could not be read (a copy that broke off?)." if lost > 0 else ""
 
 
 def tag_bytes(tiff: Any, code: int, limit: int) -> bytes:

@@ -15,7 +15,7 @@ FORMATS = (
     "fei_tiff",
     "edax_spc",
     "emsa",
-    "hyperspy_reader",
+    # "hyperspy_reader",
     "plain_image",
     "plain_text",
 )

@@ -1,4 +1,4 @@
-"""Reading what instruments write as text: unknown encodings, dates of many countries, XML of anybody's making."""
+"""Reading what instruments write as text: unknown encodings, dates of many countries, XML of any making."""
 
 import re
 from datetime import datetime
@@ -6,11 +6,11 @@ from typing import Any, Final
 
 from nexuslims_pipeline.extraction.model import ExtractionError
 
-ELEMENTS: Final = (
+ELEMENTS: Final = (  # noqa: SIM905 - reads like the periodic table
     "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr "
-    "Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W "
-    "Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr"
-).split()  # noqa: SIM905 - reads like the periodic table
+    "Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta "
+    "W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr"
+).split()
 """Symbols in the order of atomic numbers, from 1."""
 MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 LARGEST: Final = 1e15
@@ -75,9 +75,9 @@ def number(text: str) -> float:
 def local_time(date: str, time: str, *, like: datetime | None = None) -> datetime:
     """Naive date and time as people of many countries write them.
 
-    ``12/18/2017``, ``18.12.2017``, ``2017-12-18``, ``18-DEC-2017``, ``2017年12月18日``; ``13:04``,
-    ``01:04:14 PM``, ``午後 1:04:14``. With slashes the month comes first, with dots and hyphens the day, unless
-    that is impossible.
+    ``12/18/2017``, ``18.12.2017``, ``2017-12-18``, ``18-DEC-2017``, ``2017年12月18日``;
+    ``13:04``, ``01:04:14 PM``, ``午後 1:04:14``. With slashes the month comes first, with dots and hyphens the
+    day, unless that is impossible.
 
     Parameters
     ----------

@@ -1,5 +1,6 @@
 """The one registry of units, and how quantities are written down."""
 
+import math
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,7 @@ def unit_registry() -> "pint.UnitRegistry[Any]":
     import pint
 
     registry: pint.UnitRegistry[Any] = pint.UnitRegistry(cache_folder=None)
-    registry.define("dalton_per_charge = dalton")
-    pint.set_application_registry(registry)
+    pint.set_application_registry(registry)  # type: ignore[no-untyped-call]
     return registry
 
 
@@ -26,8 +26,6 @@ def quantity(value: float | str, unit: str) -> "pint.Quantity[Any]":
     ValueError
         If `value` is not a finite number.
     """
-    import math
-
     number = float(value)
     if not math.isfinite(number):
         msg = f"{value!r} is not a finite number"
@@ -42,4 +40,5 @@ def symbol(unit: Any) -> str:
 
 def tidy(number: float) -> float:
     """`number` without the noise that a conversion of units adds in the last digits (15 significant ones stay)."""
-    return float(f"{number:.15g}")
+    rounded = float(f"{number:.15g}")
+    return rounded if math.isfinite(rounded) else number

@@ -41,9 +41,9 @@ def draw_preview(signal: Signal, caption: str = "") -> bytes | None:
     Returns
     -------
     bytes or None
-        The same bytes for the same signal. None when there is nothing to draw: no text, and no pixels, an empty
-        array, elements that are no numbers, or no finite one. Data that only come in pieces beyond the limits give
-        a picture that says so.
+        The same bytes for the same signal. None when there is nothing to draw: no text, and no pixels, an
+        empty array, elements that are no numbers, or no finite one. Data that only come in pieces beyond
+        the limits give a picture that says so.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def _axes(pixels: Pixels) -> tuple[Axis, ...]:
 
 
 def _view(pixels: Pixels) -> View:
-    """Tell scan and signal apart; of more than two scanned axes, the last two are shown at the middle of the others."""
+    """Tell scan and signal apart; of more than two scanned axes, show the last two at the middle of the others."""
     array, axes = pixels.array, _axes(pixels)
     declared = sum(not axis.navigation for axis in axes)
     is_curve = not has_colours(array, len(axes)) and (declared == 1 or len(axes) == 1)

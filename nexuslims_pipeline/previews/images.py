@@ -27,7 +27,7 @@ class View:
     """The part of an array that is shown."""
 
     array: Any
-    """Anything that slices; of shape (scan ..., channels), (scan ..., rows, columns), or the latter in colour."""
+    """Of shape (scan ..., channels), (scan ..., rows, columns), or (scan ..., rows, columns, 3 or 4 colours)."""
     axes: tuple[Axis, ...]
     """One for each dimension but the last one of colours."""
     outer: int
@@ -43,7 +43,7 @@ class View:
         return len(self.axes) - self.outer == 1
 
     def wanted(self, scanned: int, within: int) -> tuple[int, ...]:
-        """Numbers of samples: `scanned` along each axis of the scan, `within` along each one of the signal."""
+        """Count samples: `scanned` along each axis of the scan, `within` along each one of the signal."""
         return tuple(scanned if axis in self.scan else within for axis in range(len(self.window)))
 
 
@@ -94,7 +94,7 @@ def draw_stack(view: View, box: Box) -> Image.Image | None:
 
 
 def _best_columns(count: int, aspect: float, box: Box) -> int:
-    """Number of columns in which `count` images of width / height `aspect` become largest."""
+    """Find the number of columns in which `count` images of width / height `aspect` become largest."""
 
     def size(across: int) -> float:
         return min(box[0] / across, box[1] / ceil(count / across) * aspect)
@@ -113,8 +113,8 @@ def _draw_label(picture: Image.Image, text: str) -> None:
 def draw_patterns(view: View, box: Box) -> Image.Image | None:
     """Draw the mean of a few diffraction patterns and, beside it for a map, its virtual bright-field picture.
 
-    The bright field is the mean over the box around the direct beam, which is where the mean pattern reaches half
-    of its maximum.
+    The bright field is the mean over the box around the direct beam, which is where the mean pattern
+    reaches half of its maximum.
     """
     rows, columns = len(view.axes) - 2, len(view.axes) - 1
     is_map = len(view.scan) == 2

@@ -13,8 +13,8 @@ ELLIPSIS = "…"
 def font(size: int, family: str = "DejaVuSans") -> ImageFont.FreeTypeFont:
     """Load a font of `size` pixels.
 
-    The files come with Matplotlib, which is only located and not imported: its import looks for a folder to write
-    to. The basic layout draws the same pixels with and without the optional shaping library.
+    The files come with Matplotlib, which is only located and not imported: its import looks for a folder to
+    write to. The basic layout draws the same pixels with and without the optional shaping library.
     """
     spec = find_spec("matplotlib")
     if spec is None or spec.origin is None:

@@ -19,7 +19,7 @@ MOST_CHANNELS = 1 << 19
 """Channels of one spectrum that are looked at."""
 _MAP_BYTES = READ_BYTES * 3 // 4
 _STROBE_EV = 150.0
-"""Half width of the zero peak that the electronics of EDS detectors add; it does not set the height of a plot."""
+"""Half width of the zero peak that the electronics of EDS detectors add; it is no measure for a plot."""
 _CURVE, _FILL, _INK = (0, 68, 136), (204, 221, 238), (40, 40, 40)
 _TEXT = 15
 _LARGEST, _SMALLEST = 1e290, 1e-290
@@ -45,7 +45,7 @@ class Span:
 
 
 def coordinates(axis: Axis, indices: NDArray[Any], default: str = "") -> tuple[NDArray[np.float64], str]:
-    """Return the calibrated coordinates of `indices` and the label of the axis; the indices themselves if it has no unit."""
+    """Return the coordinates of `indices` and the label of the axis; the indices themselves without a unit."""
     plain = indices.astype(np.float64), default or "Channel"
     unit = unit_of(axis)
     if not unit:
@@ -112,7 +112,8 @@ def line_plot(
 def _span(x: NDArray[np.float64], label: str) -> Span:
     """From the lowest to the highest coordinate."""
     low, high = float(x.min()), float(x.max())
-    return Span(low, high, label) if low < high else Span(low - 0.5, high + 0.5, label)
+    room = 0.0 if low < high else max(0.5, 1e-3 * abs(low))
+    return Span(low - room, high + room, label)
 
 
 def _height(y: NDArray[np.float64], label: str) -> Span:

@@ -1,8 +1,8 @@
 """Reading just enough of an array for a picture, whatever its size and wherever it lies.
 
 An array is never asked for more than a budget of bytes. What counts is not what is used but what has to be
-fetched for it: a dask or HDF5 chunk is loaded whole, and one number out of a file costs a block of the disk. The
-smallest piece that can be fetched is called a *grain* here, with one length per axis.
+fetched for it: a dask or HDF5 chunk is loaded whole, and one number out of a file costs a block of the
+disk. The smallest piece that can be fetched is called a *grain* here, with one length per axis.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 READ_BYTES = 48 << 20
 """Most that is fetched for one picture; leaves room for the copies in a worker of 100 MB."""
-BLOCK_BYTES = 16 << 10
-"""What fetching one number out of a flat file costs: the order of a disk's or file server's block."""
+BLOCK_BYTES = 32 << 10
+"""What fetching one number out of a flat file costs: more than a page, less than what a server reads ahead."""
 FEWEST = 64
 """Samples along an axis below which a sharp picture of the middle says more than a coarse one of all."""
 
@@ -58,12 +58,13 @@ def sample(
     array
         Anything with `shape` and `dtype` that slices like NumPy.
     wanted
-        For each axis how many samples are enough. When the budget is short, axes lose samples in proportion to it.
+        For each axis how many samples are enough. When the budget is short, axes lose samples in proportion
+        to it.
     window
         For each axis the indices (step 1) to choose from; all when None.
     summed
-        Axes (counted from 0) that the caller adds up. There every element that is fetched anyway is returned, in
-        whole runs, even beyond `wanted`: more elements, less noise.
+        Axes (counted from 0) that the caller adds up. There every element that is fetched anyway is
+        returned, in whole runs, even beyond `wanted`: more elements, less noise.
     may_crop
         Whether to turn to the middle when even a strided choice is dear (an image in thousands of chunks).
     limit
@@ -98,7 +99,7 @@ def sample(
 
 @dataclass(slots=True)
 class _Choice:
-    """Which elements to take along one axis: every `step`-th one, or of a summed axis runs of whole grains."""
+    """Which elements to take along an axis: every `step`-th one, or of a summed axis runs of whole grains."""
 
     window: range
     grain: int
@@ -199,9 +200,7 @@ def _read(array: Any, axes: list[_Choice]) -> NDArray[Any]:
     pieces = [axis.slices(contiguous) for axis in axes]
     answers = [array[tuple(get for get, _ in combination)] for combination in product(*pieces)]
     if is_dask:
-        import dask
-
-        answers = dask.compute(*answers, scheduler="synchronous")  # type: ignore[attr-defined, no-untyped-call]
+        answers = [answer.compute(scheduler="synchronous") for answer in answers]
     kept = (
         np.asarray(answer)[tuple(keep for _, keep in combination)]
         for answer, combination in zip(answers, product(*pieces), strict=True)

@@ -34,7 +34,7 @@ def _is_calibration(axis: Axis) -> bool:
 
 
 def rounded_down(value: float) -> float:
-    """Return the largest of 1, 2 and 5 times a power of ten that is not above `value` (which is positive)."""
+    """Return the largest of 1, 2 and 5 times a power of ten not above `value` (which is positive)."""
     power = math.floor(math.log10(value))
     # A quotient just below a step because of rounding still counts as the step.
     step = max((step for step in (1, 2, 5) if step <= value / 10.0**power * (1 + 1e-9)), default=1)
@@ -42,7 +42,7 @@ def rounded_down(value: float) -> float:
 
 
 def rounded_up(value: float) -> float:
-    """Return the smallest of 1, 2 and 5 times a power of ten that is not below `value` (which is positive)."""
+    """Return the smallest of 1, 2 and 5 times a power of ten not below `value` (which is positive)."""
     power = math.floor(math.log10(value))
     step = min((step for step in (1, 2, 5) if step >= value / 10.0**power * (1 - 1e-9)), default=10)
     return float(f"{step}e{power}")

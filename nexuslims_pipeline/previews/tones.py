@@ -93,8 +93,8 @@ def unit_range(values: NDArray[Any], low_percent: float = 0.1) -> NDArray[np.flo
 def logarithmic(values: NDArray[Any]) -> NDArray[Any]:
     """Return the logarithm above the background: spots may be orders of magnitude brighter than the rest.
 
-    ``log(1 + (v - floor) / median)``, with the floor at the first percentile (a camera's dark level) and the median
-    of what is above it, so that the result does not depend on the unit of `values`.
+    ``log(1 + (v - floor) / median)``, with the floor at the first percentile (a camera's dark level) and
+    the median of what is above it, so that the result does not depend on the unit of `values`.
     """
     values = real(values)
     some = _some_finite(values)
@@ -126,8 +126,8 @@ def fitted(width: float, height: float, box: tuple[int, int], aspect: float = 1.
     Returns
     -------
     tuple of int
-        Width and height in pixels: multiples of the elements when those are enlarged to squares, and never so thin
-        that nothing is seen.
+        Width and height in pixels: multiples of the elements when those are enlarged to squares, and never
+        so thin that nothing is seen.
     """
     factor = min(box[0] / width, box[1] / (height * aspect))
     across, down = factor, factor * aspect

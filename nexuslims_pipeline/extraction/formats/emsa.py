@@ -1,9 +1,9 @@
 """EMSA/MAS spectra (ISO 22029): text that any spectrometer can export.
 
-A header line is ``#KEYWORD`` + unit in 13 columns, a colon and the value: ``#BEAMKV   -kV: 120.0``; lines with
-``##`` are the vendor's own. Between ``#SPECTRUM`` and ``#ENDOFDATA`` stand the values: with ``#DATATYPE : XY`` pairs
-of energy and counts, with ``Y`` counts only. Egerton, Fiori, Hunt, Isaacson, Kirkland & Zaluzec, EMSA Bulletin 21
-(1991) 35.
+A header line is ``#KEYWORD`` + unit in 13 columns, a colon and the value: ``#BEAMKV   -kV: 120.0``; lines
+with ``##`` are the vendor's own. Between ``#SPECTRUM`` and ``#ENDOFDATA`` stand the values: with
+``#DATATYPE : XY`` pairs of energy and counts, with ``Y`` counts only. Egerton, Fiori, Hunt, Isaacson,
+Kirkland & Zaluzec, EMSA Bulletin 21 (1991) 35.
 """
 
 import re
@@ -48,6 +48,7 @@ KEYWORDS: Final = {
     "THCWIND": ("Hydrocarbon Window Thickness", "cm"),
     "TDEADLYR": ("Dead Layer Thickness", "cm"),
     "TACTLYR": ("Active Layer Thickness", "cm"),
+    "TACTYLR": ("Active Layer Thickness", "cm"),  # as EDAX spells it
 }
 """Standard keywords with the unit that holds when the file writes none."""
 NEVER_ZERO: Final = frozenset(

@@ -9,11 +9,11 @@ tag    content
 34683  XML ``<Metadata>`` of newer dual beams, beside 34682
 =====  ===========================================================================================
 
-Some versions append the same text to the file instead. All numbers of the sections are in SI units and radians:
-metres for the stage, pascal for the chamber whatever the vacuum mode. Sections are named by others: ``[Beam]
-Beam=EBeam`` means the section ``[EBeam]``, likewise ``[Beam] Scan`` and ``[Detectors] Name``. The image has the rows
-of the picture (``[Image] ResolutionY``) and below them those of the data bar; field widths and pixel sizes are those
-of the picture.
+Some versions append the same text to the file instead. All numbers of the sections are in SI units and
+radians: metres for the stage, pascal for the chamber whatever the vacuum mode. Sections are named by others:
+``[Beam] Beam=EBeam`` means the section ``[EBeam]``, likewise ``[Beam] Scan`` and ``[Detectors] Name``. The
+image has the rows of the picture (``[Image] ResolutionY``) and below them those of the data bar; field widths
+and pixel sizes are those of the picture.
 The numbers of the tags are in https://github.com/cgohlke/tifffile.
 """
 
@@ -219,7 +219,7 @@ class FeiTiff(Extractor):
     def extract(self, source: Source) -> list[Signal]:
         """Read the one image of the file (or its one stack)."""
         with open_tiff(source.path) as tiff:
-            raster = tiff_raster(tiff, source.path)
+            raster, lost = tiff_raster(tiff, source.path), unread_tags(tiff)
             raw = next(filter(None, (tag_bytes(tiff, code, TEXT_LIMIT + 1) for code in SECTION_TAGS)), b"")
             xml = tag_bytes(tiff, XML_TAG, TEXT_LIMIT + 1)
         raw = raw.strip(b"\0 \r\n\t") or (b"" if xml else _appended(source.path))
@@ -231,8 +231,9 @@ class FeiTiff(Extractor):
         else:
             raw, cut, rest = raw.partition(b"<?xml")
             signal = _of_sections(parse_sections(raw), xml or cut + rest, facts)
-        if raster.problem:
-            facts.warnings["Pixels"] = raster.problem
+        facts.warnings |= {
+            name: text for name, text in (("Pixels", raster.problem), ("TIFF Tags", lost)) if text
+        }
         facts.add("Data Bar Rows", raster.shape[-2] - _picture_rows(signal.native, raster.shape[-2]) or None)
         signal.shape = raster.shape
         signal = facts.give_to(signal)

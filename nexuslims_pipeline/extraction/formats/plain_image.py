@@ -1,7 +1,7 @@
 """Pictures of any origin: PNG, JPEG, BMP, GIF, and TIFF of whatever programme.
 
-What they say of themselves is kept; a length per pixel is believed only of ImageJ and OME, which write it with
-its unit. The resolution in dots per inch, which every picture has, is that of a screen or printer.
+What they say of themselves is kept; a length per pixel is believed only of ImageJ and OME, which write it
+with its unit. The resolution in dots per inch, which every picture has, is that of a screen or printer.
 """
 
 import re
@@ -20,11 +20,12 @@ from nexuslims_pipeline.extraction.raster import (
     tag_text,
     tiff_page,
     tiff_raster,
+    unread_tags,
 )
 from nexuslims_pipeline.extraction.vendor_text import decode, local_time, number, parse_xml
 
 PICTURE_MAGIC: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM")
-END_MARKS: Final = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9", "GIF": b";"}
+END_MARKS: Final = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9", "GIF": b"\0;"}
 """Last bytes of a complete picture; some cameras and programmes add a little after them."""
 AFTER_END: Final = 4096
 TEXT_LIMIT: Final = 4000
@@ -70,6 +71,8 @@ def _of_tiff(source: Source) -> Signal:
         raster = tiff_raster(tiff, source.path, _imagej_images(settings))
         size = _imagej_pixel(tiff, settings) or _ome_pixel(texts["Description"], facts)
         date = tag_text(tiff, DATE_TAG)
+        if lost := unread_tags(tiff):
+            facts.warnings["TIFF Tags"] = lost
     if settings or texts["Description"].startswith("<"):
         del texts["Description"]
     signal = _signal(raster, facts, size)
@@ -87,16 +90,17 @@ def _of_picture(source: Source) -> Signal:
             exif = image.getexif()
             texts = {name: exif.get(code) for code, name in TEXT_TAGS.items()}
             date = exif.get_ifd(EXIF_BLOCK).get(ORIGINAL_DATE_TAG) or exif.get(DATE_TAG) or ""
-            facts.add("Frames", getattr(image, "n_frames", 1))
+            frames = getattr(image, "n_frames", 1)
+            facts.add("Frames", frames if frames > 1 else None)
         except Exception as fault:  # Pillow raises whatever damaged EXIF leads it into
             facts.warnings["EXIF"] = f"It was not read: {str(fault)[:120]}"
         comments = {
             key: text for key, text in image.info.items() if isinstance(text, str) or key == "comment"
         }
-        end = END_MARKS.get(image.format or "", b"")
+        kind = image.format or ""
     for key in list(comments)[:MOST_TEXTS]:
         facts.add(str(key)[:80], _clean(comments[key]), group="Embedded Text")
-    if not _ends_with(source, end):
+    if not _is_complete(source, kind):
         facts.warnings["Pixels"] = "The file ends before its picture does (a copy that broke off?)."
     return _with_texts(_signal(raster, facts, None), texts, date)
 
@@ -203,10 +207,14 @@ def _ome_pixel(description: str, facts: Facts) -> tuple[float, float, str] | Non
     return (width, height, unit) if unit and same and width > 0 and height > 0 else None
 
 
-def _ends_with(source: Source, mark: bytes) -> bool:
+def _is_complete(source: Source, kind: str) -> bool:
+    """Whether the file is as long as a BMP says, or the end mark of its kind is near its end."""
+    size = source.path.stat().st_size
     with source.path.open("rb") as file:
-        file.seek(max(0, source.path.stat().st_size - AFTER_END))
-        return mark in file.read(AFTER_END)
+        if kind == "BMP":
+            return int.from_bytes(file.read(6)[2:], "little") <= size
+        file.seek(max(0, size - AFTER_END))
+        return END_MARKS.get(kind, b"") in file.read()
 
 
 EXTRACTOR = PlainImage()
