@@ -26,7 +26,7 @@ def activities(key: str, clustering_rule: ClusteringRule, storage: InstrumentSto
         minimum_gap=clustering_rule.minimum_gap_seconds,
     )
     found = split(list(times.items()), clustering)
-    version = store.write_activities(key, found, clustering, VERSION)
+    store.write_activities(key, found, clustering, VERSION)
     zone = storage.instrument(store.require_session(key).instrument_id).zone
     rows = [
         {
@@ -38,7 +38,6 @@ def activities(key: str, clustering_rule: ClusteringRule, storage: InstrumentSto
         for number, a in enumerate(found)
     ]
     return Done(
-        version,
         {
             "activities": len(found),
             "bandwidth in seconds": clustering.bandwidth or 0.0,

@@ -26,8 +26,8 @@ def file_inventory(key: str, storage: InstrumentStorage, store: Store) -> Done |
     found = storage.crawl(storage.instrument(session.instrument_id), [session])
     claims = claims_of(store.require_usage_event(key))
     inventory = storage.attribute(found, session, claims=claims, previous=store.inventory(key))
-    version = store.write_inventory(inventory, VERSION)
-    return Done(version, _report(inventory), goes_on=inventory.state is SessionState.READY)
+    store.write_inventory(inventory, VERSION)
+    return Done(_report(inventory), goes_on=inventory.state is SessionState.READY)
 
 
 def _report(inventory: Inventory) -> dict[str, object]:

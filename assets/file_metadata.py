@@ -34,9 +34,9 @@ def file_metadata(key: str, storage: InstrumentStorage, store: Store) -> Done | 
         )
     )
     datasets = [dataset for file in files for dataset in file.datasets]
-    version = store.write_datasets(key, datasets, inventory.fingerprint, VERSION)
+    store.write_datasets(key, datasets, inventory.fingerprint, VERSION)
     previews = [store.datasets_folder / from_location(d.preview) for d in datasets if d.preview]
-    return Done(version, _report(files) | {"previews": contact_sheet(previews)})
+    return Done(_report(files) | {"previews": contact_sheet(previews)})
 
 
 def _report(files: list[FileDatasets]) -> dict[str, object]:

@@ -71,7 +71,9 @@ def time_line(
         label = datetime.fromtimestamp(seconds, zone).isoformat(sep=" ", timespec="seconds")
         parts.append(f'<text x="{x(seconds):.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}" fill="#333">{label}</text>')
     svg = "".join([*parts, "</svg>"])
-    return MetadataValue.md(_inline("files in time, with the boundaries between activities", "image/svg+xml", svg.encode()))
+    return MetadataValue.md(
+        _inline("files in time, with the boundaries between activities", "image/svg+xml", svg.encode())
+    )
 
 
 def _density(clustering: Clustering, x: Callable[[float], float], base: float) -> str:

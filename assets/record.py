@@ -46,9 +46,8 @@ def record(key: str, storage: InstrumentStorage, store: Store) -> Done | None:
         "datasets": len(datasets),
         "activities": len(found),
     }
-    version = store.write_record(key, xml, summary, VERSION)
+    store.write_record(key, xml, summary, VERSION)
     return Done(
-        version,
         {
             **summary,
             "valid": True,

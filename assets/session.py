@@ -27,8 +27,8 @@ def session(key: str, nemo: NemoResource, store: Store) -> Done:
         instrument_id=parse_key(key).instrument_id,
         nemo_web_address=nemo.server(usage.server).web_address,
     )
-    version = store.write_session(resolved, VERSION)
-    return Done(version, _report(resolved), goes_on=resolved.state is SessionState.READY)
+    store.write_session(resolved, VERSION)
+    return Done(_report(resolved), goes_on=resolved.state is SessionState.READY)
 
 
 def _report(session: Session) -> dict[str, object]:

@@ -20,6 +20,7 @@ from dagster import (
     AssetExecutionContext,
     AssetKey,
     AssetMaterialization,
+    AssetRecordsFilter,
     AssetsDefinition,
     BackfillPolicy,
     Failure,
@@ -29,11 +30,18 @@ from dagster import (
     RetryRequested,
     asset,
 )
+from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_IS_USER_PROVIDED_TAG,
+    DATA_VERSION_TAG,
+    INPUT_DATA_VERSION_TAG_PREFIX,
+    INPUT_EVENT_POINTER_TAG_PREFIX,
+    NULL_EVENT_POINTER,
+)
 
 # The public API materialises every key of a batch or none. This marker, which Dagster uses for observed sources, lets a
 # step hand on its output without claiming the keys that failed; tests/test_graph.py notices should it change.
-from dagster._core.execution.plan.execute_step import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
-from dagster._core.definitions.data_version import CODE_VERSION_TAG, DATA_VERSION_TAG
+from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from assets.partitions import SESSIONS
 from resources.nemo import NemoUnavailableError
@@ -52,8 +60,6 @@ Metadata: TypeAlias = Mapping[str, Any]
 class Done:
     """What the body of an asset says when a session's stage is written."""
 
-    data_version: str
-    """Hash of what was written."""
     metadata: Metadata = field(default_factory=dict)
     goes_on: bool = True
     """Whether later stages are due; False for an early end."""
@@ -91,11 +97,11 @@ def session_asset(
 
         def compute(context: AssetExecutionContext) -> Iterator[Any]:
             given = {name: getattr(context.resources, name) for name in resources}
-            yield from _map(context, body, given, code_version)
+            yield from _Batch(context, deps, code_version).run(lambda key: body(key, **given))
 
         # Dagster calls some of these options new; the lock file holds the version they were tried with.
         with warnings.catch_warnings(action="ignore"):
-            make = asset(
+            make = asset(  # type: ignore[call-overload]
                 name=body.__name__,
                 description=inspect.getdoc(body),
                 deps=list(deps),
@@ -114,53 +120,86 @@ def session_asset(
                 output_required=False,
                 pool=pool,
             )
-            return make(compute)
+            made: AssetsDefinition = make(compute)
+            return made
 
     return decorate
 
 
-def _map(
-    context: AssetExecutionContext, body: Body, resources: Mapping[str, Any], code_version: str
-) -> Iterator[Any]:
-    store: Store = context.resources.store
-    stage = context.asset_key.to_user_string()
-    keys = list(context.partition_keys)
-    failed: dict[str, str] = {}
-    goes_on = False
-    for key in keys:
-        if (earlier := store.failure(key)) and _precedes(earlier["asset"], stage):
-            failed[key] = f"{earlier['asset']} failed: {earlier['error']} Materialise it again from there."
-            continue
+class _Batch:
+    """The sessions of one run, at one stage."""
+
+    def __init__(self, context: AssetExecutionContext, deps: Sequence[str], code_version: str) -> None:
+        self._context = context
+        self._store: Store = context.resources.store
+        self._stage = context.asset_key.to_user_string()
+        self._keys = list(context.partition_keys)
+        self._deps = deps
+        self._code_version = code_version
+        self._failed: dict[str, str] = {}
+        self._goes_on = False
+
+    def run(self, build: Callable[[str], Done | None]) -> Iterator[Any]:
+        for key in self._keys:
+            yield from self._session(key, build)
+        if self._goes_on:
+            yield Output(None, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
+        for check in self._context.selected_asset_check_keys:
+            yield Output(None, output_name=f"{self._stage}_{check.name}")
+        if self._failed and (not self._goes_on or _is_last(self._context)):
+            raise Failure(
+                f"{len(self._failed)} of {len(self._keys)} sessions failed: {', '.join(self._failed)}",
+                metadata={key: MetadataValue.text(reason) for key, reason in self._failed.items()},
+                allow_retries=False,
+            )
+
+    def _session(self, key: str, build: Callable[[str], Done | None]) -> Iterator[Any]:
+        earlier = self._store.failure(key)
+        if earlier and _precedes(earlier["asset"], self._stage):
+            self._failed[key] = f"{earlier['asset']} failed: {earlier['error']} Materialise it again from there."
+            return
         try:
-            done = body(key, **resources)
-        except NemoUnavailableError as fault:
-            if len(keys) == 1 and context.retry_number < TRANSIENT_RETRIES:
-                raise RetryRequested(TRANSIENT_RETRIES, seconds_to_wait=15 * 2**context.retry_number) from fault
-            failed[key] = _fail(context, store, key, stage, fault)
+            done = build(key)
         except Exception as fault:  # one session's fault must not cost the others
-            failed[key] = _fail(context, store, key, stage, fault)
-            yield from getattr(fault, "checks", ())
-            if len(keys) == 1:
-                raise
-        else:
-            if earlier:
-                store.clear_failure(key)
-            if done is None:
-                context.log.info(f"{key} ended at an earlier stage.")
-                continue
-            goes_on = goes_on or done.goes_on
-            yield _materialization(context.asset_key, key, done, code_version)
-            yield from done.checks
-    if goes_on:
-        yield Output(None, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
-    for check in context.selected_asset_check_keys:
-        yield Output(None, output_name=f"{stage}_{check.name}")
-    if failed and (not goes_on or _is_last(context)):
-        raise Failure(
-            f"{len(failed)} of {len(keys)} sessions failed: {', '.join(failed)}",
-            metadata={key: MetadataValue.text(reason) for key, reason in failed.items()},
-            allow_retries=False,
-        )
+            yield from self._fail(key, fault)
+            return
+        if earlier and (earlier["asset"] == self._stage or done is None or not done.goes_on):
+            self._store.clear_failure(key)
+        if done is None:
+            self._context.log.info(f"{key} ended at an earlier stage.")
+            return
+        self._goes_on = self._goes_on or done.goes_on
+        yield self._materialization(key, done)
+        yield from done.checks
+
+    def _fail(self, key: str, fault: Exception) -> Iterator[Any]:
+        alone, tries = len(self._keys) == 1, self._context.retry_number
+        if alone and isinstance(fault, NemoUnavailableError) and tries < TRANSIENT_RETRIES:
+            raise RetryRequested(TRANSIENT_RETRIES, seconds_to_wait=15 * 2**tries) from fault
+        reason = str(fault) or type(fault).__name__
+        self._context.log.error(f"{self._stage} failed for {key}: {reason}", exc_info=fault)
+        self._store.write_failure(key, self._stage, reason, self._context.run_id)
+        self._failed[key] = reason
+        yield from getattr(fault, "checks", ())
+        if alone:
+            raise fault
+
+    def _materialization(self, key: str, done: Done) -> AssetMaterialization:
+        """The event, with the versions from which Dagster tells whether a stage is out of step with those before."""
+        tags = {
+            DATA_VERSION_TAG: self._store.data_version(self._stage, key),
+            DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
+            CODE_VERSION_TAG: self._code_version,
+        }
+        for dep in self._deps:
+            tags[f"{INPUT_DATA_VERSION_TAG_PREFIX}/{dep}"] = self._store.data_version(dep, key)
+            tags[f"{INPUT_EVENT_POINTER_TAG_PREFIX}/{dep}"] = self._latest_event(dep, key)
+        return AssetMaterialization(asset_key=self._stage, partition=key, metadata=dict(done.metadata), tags=tags)
+
+    def _latest_event(self, stage: str, key: str) -> str:
+        wanted = AssetRecordsFilter(asset_key=AssetKey(stage), asset_partitions=[key])
+        records = self._context.instance.fetch_materializations(wanted, limit=1).records
+        return str(records[0].storage_id) if records else NULL_EVENT_POINTER
 
 
 def check_result(
@@ -175,22 +214,6 @@ def check_result(
         metadata=dict(metadata or {}),
         partition=key,
     )
-
-
-def _materialization(asset_key: AssetKey, key: str, done: Done, code_version: str) -> AssetMaterialization:
-    return AssetMaterialization(
-        asset_key=asset_key,
-        partition=key,
-        metadata=dict(done.metadata),
-        tags={DATA_VERSION_TAG: done.data_version, CODE_VERSION_TAG: code_version},
-    )
-
-
-def _fail(context: AssetExecutionContext, store: Store, key: str, stage: str, fault: Exception) -> str:
-    reason = f"{fault}" or type(fault).__name__
-    context.log.exception(f"{stage} failed for {key}: {reason}")
-    store.write_failure(key, stage, reason, context.run_id)
-    return reason
 
 
 def _precedes(stage: str, other: str) -> bool:

@@ -20,9 +20,8 @@ def usage_event(key: str, nemo: NemoResource, store: Store) -> Done:
     server_name, event_id = event_of(key)
     server = nemo.server(server_name)
     usage = server.collect(event_id)
-    version = store.write_usage_event(key, usage, VERSION)
+    store.write_usage_event(key, usage, VERSION)
     return Done(
-        version,
         {
             **_link(server.web_address, event_id),
             "start": str(usage.event.get("start")),

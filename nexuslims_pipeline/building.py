@@ -127,8 +127,7 @@ class Building:
         due |= {key: reason for key in keys if key not in due and (reason := self._must_repeat(key))}
         sessions = [self._store.ready_session(key) for key in keys if key not in due]
         due |= {
-            key: found.reason
-            for key, found in files_due(filter(None, sessions), self._storage, self._store).items()
+            key: found.reason for key, found in files_due(filter(None, sessions), self._storage, self._store).items()
         }
         return keys
 

@@ -45,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     build = commands.add_parser("build", help="harvest NEMO and build what is new or changed")
     build.add_argument("--from", dest="first", type=_day, metavar="DATE", help="first day of use, e.g. 2026-03-01")
     build.add_argument("--to", dest="last", type=_day, metavar="DATE", help="last day of use")
-    build.add_argument("--session", dest="keys", action="append", default=[], metavar="KEY", help="only these; repeatable")
+    build.add_argument(
+        "--session", dest="keys", action="append", default=[], metavar="KEY", help="only these; repeatable"
+    )
     build.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")
     build.add_argument("--json", action="store_true", help="one JSON list on standard output")
     build.add_argument("--verbose", action="store_true", help="show Dagster's log")

@@ -158,7 +158,7 @@ def load_settings(env_file: Path | None = Path(".env")) -> Settings:
     """
     servers, mistakes = nemo_servers(given_variables(env_file))
     try:
-        settings = Settings(_env_file=env_file, nemo_servers=servers)
+        settings = Settings(_env_file=env_file, nemo_servers=servers)  # type: ignore[call-arg]
     except ValidationError as error:
         mistakes += [_mistake(dict(e)) for e in error.errors()]
     if mistakes:

@@ -39,8 +39,8 @@ def build_definitions(site: Settings | None) -> Definitions:
         jobs=[build_sessions, harvest, refresh_catalog],
         schedules=[ScheduleDefinition(job=refresh_catalog, cron_schedule="17 * * * *")],
         sensors=[
-            *(nemo_sensor(name, site) for name in (site.nemo_servers if site else ())),
-            *(storage_sensor(name, site) for name in (site.instruments if site else ())),
+            *([nemo_sensor(name, site) for name in site.nemo_servers] if site else []),
+            *([storage_sensor(name, site) for name in site.instruments] if site else []),
         ],
         resources=resources_of(site),
         executor=in_process_executor,

@@ -1,4 +1,4 @@
-"""Sensors: one per NEMO server, one per instrument. They ask for runs; what is due is decided in `resources.harvest`."""
+"""Sensors: one per NEMO server, one per instrument. They ask for runs; `resources.harvest` decides what is due."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -85,9 +85,7 @@ def storage_sensor(instrument_id: str, settings: Settings) -> SensorDefinition:
         default_status=DefaultSensorStatus.RUNNING,
         description=f"Watches the files of sessions that ended in the last {settings.watch_days:g} days.",
     )
-    def look(
-        context: SensorEvaluationContext, storage: InstrumentStorage, store: Store
-    ) -> SensorResult:
+    def look(context: SensorEvaluationContext, storage: InstrumentStorage, store: Store) -> SensorResult:
         now = datetime.now(UTC)
         memory = Memory.read(context.cursor)
         due = files_due(watched(store, instrument_id, settings.watch_days, now), storage, store, now)

@@ -164,7 +164,8 @@ def _stage_view(stages: Path, name: str, suffix: str, columns: dict[str, str], r
         nothing = ", ".join(f"CAST(NULL AS {kind}) AS {_name(column)}" for column, kind in columns.items())
         return f"CREATE VIEW {name}_stage AS SELECT {nothing} WHERE false"
     files = _text(f"{stages / name}/*.{suffix}")
-    return f"CREATE VIEW {name}_stage AS SELECT {', '.join(map(_name, columns))} FROM {reader.format(files=files)}"
+    names = ", ".join(map(_name, columns))
+    return f"CREATE VIEW {name}_stage AS SELECT {names} FROM {reader.format(files=files)}"  # noqa: S608
 
 
 def _inventory_state(stages: Path) -> str:
@@ -179,7 +180,7 @@ def _inventory_state(stages: Path) -> str:
         CREATE VIEW inventory_state AS
         SELECT parse_filename(file_name, true) AS session_key, header->>'state' AS state, header->>'reason' AS reason
         FROM (SELECT file_name, CAST(decode(value) AS JSON) AS header FROM parquet_kv_metadata({files})
-              WHERE decode(key) = 'nexuslims')"""
+              WHERE decode(key) = 'nexuslims')"""  # noqa: S608  (the file names are quoted)
 
 
 def _count(connection: "duckdb.DuckDBPyConnection", view: str) -> int:

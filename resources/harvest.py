@@ -52,6 +52,7 @@ def discover(
 
     A use that is seen for the first time gets its key here, for good (unless `register` is false, which writes
     nothing).
+
     Raises
     ------
     NemoError
@@ -131,9 +132,7 @@ def watched(store: Store, instrument_id: str, days: float, now: datetime) -> lis
     oldest = (now - timedelta(days=days)).date() - timedelta(days=31)
     sessions = (store.session(key) for key in store.recent_keys(instrument_id, oldest))
     return [
-        s
-        for s in sessions
-        if s is not None and s.state is SessionState.READY and s.end >= now - timedelta(days=days)
+        s for s in sessions if s is not None and s.state is SessionState.READY and s.end >= now - timedelta(days=days)
     ]
 
 

@@ -104,9 +104,7 @@ class NemoServer(ABC):
                 rows[number] = storable(row)
         return list(rows.values())
 
-    def usage_events(
-        self, *, since: datetime | None, until: datetime | None, tools: Collection[int]
-    ) -> list[Row]:
+    def usage_events(self, *, since: datetime | None, until: datetime | None, tools: Collection[int]) -> list[Row]:
         """Usage events of `tools` that touch [since, until], running ones included, sorted by number.
 
         An event that began long before `since` belongs to them when it was not over by then. Tools that NEMO
@@ -117,10 +115,9 @@ class NemoServer(ABC):
         NemoError
             If the server does not answer as it should.
         """
-        return self._with_times("usage event", self._touching(since, until, tools))
+        return self._with_times("usage event", self._touching(since, until, self._known(tools)))
 
-    def _touching(self, since: datetime | None, until: datetime | None, tools: Collection[int]) -> list[Row]:
-        known = self._known(tools)
+    def _touching(self, since: datetime | None, until: datetime | None, known: Collection[int]) -> list[Row]:
         if not known:
             return []
         filters: dict[str, Filter] = {"tool_id__in": known}
@@ -144,7 +141,9 @@ class NemoServer(ABC):
 
     def reservations(self, tools: Collection[int], start: datetime, end: datetime) -> list[Row]:
         """Reservations of `tools` that overlap (start, end), however long they are, sorted by number."""
-        known = self._known(tools)
+        return self._bookings(start, end, self._known(tools))
+
+    def _bookings(self, start: datetime, end: datetime, known: Collection[int]) -> list[Row]:
         if not known:
             return []
         rows = self._ask("reservations", tool_id__in=known, start__lt=end, end__gt=start)
@@ -178,11 +177,11 @@ class NemoServer(ABC):
             msg = f"Usage event {event_id} does not exist on NEMO server '{self.name}' any more."
             raise UsageEventError(msg)
         start, end = self._window(event)
-        tool = row_id(event.get("tool"))
-        others = self._touching(start, end, [tool] if tool else [])
+        tool = _numbers([event], "tool")
+        others = self._touching(start, end, tool)
         neighbours = [row for row in others if row["id"] != event_id and self.overlaps(row, start, end)]
         begins, ends = zip(*(self._window_or(row, start, end) for row in (event, *neighbours)), strict=True)
-        bookings = self.reservations([tool] if tool else [], min(begins), max(ends))
+        bookings = self._bookings(min(begins), max(ends), tool)
         own = self.overlapping(bookings, event)
         return UsageEvent(
             server=self.name,
@@ -194,7 +193,7 @@ class NemoServer(ABC):
             neighbour_reservations=tuple(row for row in bookings if row not in own),
             users=trimmed(self._named("users", _numbers([event, *own], "user", "operator")), NemoUser),
             projects=trimmed(self._named("projects", _numbers([event, *own], "project")), NemoProject),
-            tools=trimmed(self._named("tools", _numbers([event], "tool")), NemoToolName),
+            tools=trimmed(self._named("tools", tool), NemoToolName),
         )
 
     def check(self, tools: Collection[int] = ()) -> list[str]:
@@ -215,12 +214,13 @@ class NemoServer(ABC):
                     break
         if problems:
             return list(dict.fromkeys(problems))
-        missing = sorted(set(tools) - set(self._known(tools)))
-        problems += [
-            f"NEMO server '{self.name}' has no tool {tool}; correct instruments.yaml." for tool in missing
+        known = self._known(tools)
+        problems = [
+            f"NEMO server '{self.name}' has no tool {tool}; correct instruments.yaml."
+            for tool in sorted(set(tools) - set(known))
         ]
         try:
-            recent = self._touching(datetime.now(UTC) - timedelta(days=7), None, tools)
+            recent = self._touching(datetime.now(UTC) - timedelta(days=7), None, known)
         except NemoError as error:
             return [*problems, str(error)]
         return problems + [doubt for row in recent[-1:] if (doubt := self._doubt_about_times(row))]
@@ -246,9 +246,7 @@ class NemoServer(ABC):
             return []
         known = {row["id"] for row in self._named("tools", tools)}
         if missing := sorted(set(tools) - known):
-            _log.warning(
-                "NEMO server '%s' has no tool %s (retired?)", self.name, ", ".join(map(str, missing))
-            )
+            _log.warning("NEMO server '%s' has no tool %s (retired?)", self.name, ", ".join(map(str, missing)))
         return sorted(known)
 
     def _named(self, endpoint: str, numbers: Collection[int]) -> list[Row]:
@@ -398,9 +396,7 @@ class HttpNemo(NemoServer):
                 return rows
             # Behind a proxy, `next` may name a host that only the proxy knows; no other host gets the token.
             query = following.partition("#")[0].partition("?")[2]
-        msg = (
-            f"NEMO server '{self.name}' sends endless pages of {endpoint}; report this to its administrator."
-        )
+        msg = f"NEMO server '{self.name}' sends endless pages of {endpoint}; report this to its administrator."
         raise NemoRefusedError(msg)
 
     def _as_text(self, name: str, value: Filter) -> str:
@@ -495,17 +491,13 @@ class HttpNemo(NemoServer):
         while chunk := response.raw.read1(2**16, decode_content=True):
             content += chunk
             if len(content) > LARGEST:
-                msg = (
-                    f"NEMO server '{self.name}' sends more than {LARGEST >> 20} MiB; ask for a shorter time."
-                )
+                msg = f"NEMO server '{self.name}' sends more than {LARGEST >> 20} MiB; ask for a shorter time."
                 raise NemoRefusedError(msg)
             if time.monotonic() > deadline:
                 raise _PassingTroubleError(f"no whole answer within {self._patience.total:g} s")
         return bytes(content)
 
-    def _understood(
-        self, endpoint: str, response: requests.Response, content: bytes
-    ) -> tuple[list[Any], str | None]:
+    def _understood(self, endpoint: str, response: requests.Response, content: bytes) -> tuple[list[Any], str | None]:
         status = response.status_code
         if status in PASSING:
             pause = min(_retry_after(response.headers.get("Retry-After")), LONGEST_PAUSE)
@@ -555,9 +547,7 @@ class NemoResource(ConfigurableResource[Any]):
         return open_server(site.nemo_servers[name], verify=site.verify, patience=patience)
 
 
-def open_server(
-    config: NemoServerConfig, *, verify: bool | str = True, patience: Patience = PATIENT
-) -> NemoServer:
+def open_server(config: NemoServerConfig, *, verify: bool | str = True, patience: Patience = PATIENT) -> NemoServer:
     """Open the server or folder that `config` describes; nothing is asked of it yet."""
     return FolderNemo(config) if config.is_folder else HttpNemo(config, verify=verify, patience=patience)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dagster import ConfigurableResource
+from pydantic import Field
 
 from nexuslims_pipeline.extraction.extract import Library
 from nexuslims_pipeline.instruments import ConfigurationError, Instrument, Instruments, load_instruments
@@ -23,7 +24,7 @@ class InstrumentStorage(ConfigurableResource[Any]):
     root_path: str
     instruments_file: str
     file_strategy: Literal["exclusive", "inclusive"] = "exclusive"
-    ignore_patterns: list[str] = []
+    ignore_patterns: list[str] = Field(default_factory=list)
     file_delay_days: float = 2.0
     settle_seconds: float = 60.0
     extraction_workers: int = 1

@@ -24,6 +24,8 @@ from nexuslims_pipeline.sessions.model import Session, SessionState
 from nexuslims_pipeline.sessions.usage import UsageEvent
 
 HEADER = b"nexuslims"
+TABLES = frozenset({"file_inventory", "file_metadata"})
+"""Stages that are kept as Parquet; the others are JSON."""
 Stage = TypeVar("Stage")
 
 
@@ -103,9 +105,9 @@ class Store(ConfigurableResource[Any]):
         content = self._stage("usage_event", key)
         return UsageEvent.model_validate(content["usage_event"]) if content else None
 
-    def write_usage_event(self, key: str, usage: UsageEvent, code_version: str) -> str:
-        """Keep what NEMO said; returns the data version, as all writers do."""
-        return self._write_stage(
+    def write_usage_event(self, key: str, usage: UsageEvent, code_version: str) -> None:
+        """Keep what NEMO said."""
+        self._write_stage(
             "usage_event", key, code_version, fingerprint=usage.fingerprint, usage_event=usage.model_dump(mode="json")
         )
 
@@ -114,9 +116,9 @@ class Store(ConfigurableResource[Any]):
         content = self._stage("session", key)
         return Session.model_validate(content["session"]) if content else None
 
-    def write_session(self, session: Session, code_version: str) -> str:
+    def write_session(self, session: Session, code_version: str) -> None:
         """Keep a session."""
-        return self._write_stage("session", session.key, code_version, session=session.model_dump(mode="json"))
+        self._write_stage("session", session.key, code_version, session=session.model_dump(mode="json"))
 
     def inventory(self, key: str) -> Inventory | None:
         """Files of a session."""
@@ -137,7 +139,7 @@ class Store(ConfigurableResource[Any]):
         )
         return Inventory(key, SessionState(header["state"]), header["reason"], entries, header["fingerprint"])
 
-    def write_inventory(self, inventory: Inventory, code_version: str) -> str:
+    def write_inventory(self, inventory: Inventory, code_version: str) -> None:
         """Keep the files of a session."""
         import pyarrow as pa
 
@@ -152,7 +154,7 @@ class Store(ConfigurableResource[Any]):
         ]
         rows = [asdict(entry) | {"session_key": inventory.key} for entry in inventory.entries]
         header = {"state": inventory.state, "reason": inventory.reason, "fingerprint": inventory.fingerprint}
-        return self._write_table("file_inventory", inventory.key, code_version, columns, rows, header)
+        self._write_table("file_inventory", inventory.key, code_version, columns, rows, header)
 
     def datasets(self, key: str) -> list[Dataset] | None:
         """Datasets of a session."""
@@ -161,11 +163,10 @@ class Store(ConfigurableResource[Any]):
             return None
         names = Dataset.__dataclass_fields__
         return [
-            Dataset(**{n: json.loads(row[n]) if n == "nx_meta" else row[n] for n in names})
-            for row in table.to_pylist()
+            Dataset(**{n: json.loads(row[n]) if n == "nx_meta" else row[n] for n in names}) for row in table.to_pylist()
         ]
 
-    def write_datasets(self, key: str, datasets: Sequence[Dataset], inventory: str, code_version: str) -> str:
+    def write_datasets(self, key: str, datasets: Sequence[Dataset], inventory: str, code_version: str) -> None:
         """Keep the datasets of a session, made from the inventory with the given fingerprint."""
         import pyarrow as pa
 
@@ -197,7 +198,7 @@ class Store(ConfigurableResource[Any]):
             }
             for dataset in datasets
         ]
-        return self._write_table("file_metadata", key, code_version, columns, rows, {"inventory": inventory})
+        self._write_table("file_metadata", key, code_version, columns, rows, {"inventory": inventory})
 
     def activities(self, key: str) -> tuple[Activity, ...] | None:
         """Activities of a session."""
@@ -208,9 +209,9 @@ class Store(ConfigurableResource[Any]):
 
     def write_activities(
         self, key: str, activities: Sequence[Activity], clustering: Clustering, code_version: str
-    ) -> str:
+    ) -> None:
         """Keep the activities of a session and the numbers that explain the split."""
-        return self._write_stage(
+        self._write_stage(
             "activities",
             key,
             code_version,
@@ -225,15 +226,13 @@ class Store(ConfigurableResource[Any]):
         """Where the record of a session lies, whether it is there or not."""
         return self.records_folder / key[:4] / f"{key}.xml"
 
-    def write_record(self, key: str, xml: bytes, summary: Mapping[str, Any], code_version: str) -> str:
+    def write_record(self, key: str, xml: bytes, summary: Mapping[str, Any], code_version: str) -> None:
         """Keep a record; an earlier one that differs is kept beside it as ``.v<n>.xml``."""
         path = self.record_path(key)
         if path.exists() and path.read_bytes() != xml:
             self._keep_version(path)
         write_bytes(path, xml)
-        digest = hashlib.sha256(xml).hexdigest()
-        self._write_stage("record", key, code_version, sha256=digest, **summary)
-        return digest
+        self._write_stage("record", key, code_version, sha256=hashlib.sha256(xml).hexdigest(), **summary)
 
     @staticmethod
     def _keep_version(path: Path) -> None:
@@ -284,7 +283,7 @@ class Store(ConfigurableResource[Any]):
 
     def header(self, stage: str, key: str) -> dict[str, Any] | None:
         """What a stage says of itself (``code_version`` and more); None when it was never reached."""
-        if stage in {"file_inventory", "file_metadata"}:
+        if stage in TABLES:
             path = self._path(stage, key, "parquet")
             if not path.exists():
                 return None
@@ -292,6 +291,11 @@ class Store(ConfigurableResource[Any]):
 
             return dict(json.loads(pq.read_schema(path).metadata[HEADER]))
         return self._stage(stage, key)
+
+    def data_version(self, stage: str, key: str) -> str:
+        """SHA-256 of what a stage holds."""
+        content = self._path(stage, key, "parquet" if stage in TABLES else "json").read_bytes()
+        return hashlib.sha256(content).hexdigest()
 
     def failure(self, key: str) -> dict[str, Any] | None:
         """The failure that keeps a session from going on: ``asset``, ``error``, ``run_id``."""
@@ -332,10 +336,9 @@ class Store(ConfigurableResource[Any]):
     def _stage(self, stage: str, key: str) -> dict[str, Any] | None:
         return _read_json(self._path(stage, key, "json"))
 
-    def _write_stage(self, stage: str, key: str, code_version: str, **content: Any) -> str:
+    def _write_stage(self, stage: str, key: str, code_version: str, **content: Any) -> None:
         raw = json_bytes({"session_key": key, "code_version": code_version, **content})
         write_bytes(self._path(stage, key, "json"), raw)
-        return hashlib.sha256(raw).hexdigest()
 
     def _table(self, stage: str, key: str) -> Any:
         import pyarrow.parquet as pq
@@ -351,7 +354,7 @@ class Store(ConfigurableResource[Any]):
         columns: Iterable[tuple[str, Any]],
         rows: Sequence[Mapping[str, Any]],
         header: Mapping[str, Any],
-    ) -> str:
+    ) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -359,9 +362,7 @@ class Store(ConfigurableResource[Any]):
         table = pa.Table.from_pylist(rows, schema=pa.schema(list(columns), metadata={HEADER: about}))
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
-        raw = sink.getvalue().to_pybytes()
-        write_bytes(self._path(stage, key, "parquet"), raw)
-        return hashlib.sha256(raw).hexdigest()
+        write_bytes(self._path(stage, key, "parquet"), sink.getvalue().to_pybytes())
 
 
 def _required(stage: Stage | None, key: str, name: str) -> Stage:

@@ -561,3 +561,19 @@ def test_fingerprint_changes_with_the_files_and_not_with_time() -> None:
     assert (
         print_of(now=datetime(2026, 3, 2, 17, 1, tzinfo=UTC)) != stable
     )  # waiting is another state of the file
+
+
+def test_files_of_an_unreadable_folder_are_out_of_sight_not_gone() -> None:
+    before = attribute(files(("/Titan/a.dm3", INSIDE), ("/Titan/sub/b.dm3", INSIDE)))
+    failing = Crawl(files(("/Titan/a.dm3", INSIDE)).files, (Refusal("/Titan/sub", "stale file handle"),))
+
+    during = attribute(failing, previous=before)
+    still = attribute(failing, previous=during)
+    after = attribute(files(("/Titan/a.dm3", INSIDE), ("/Titan/sub/b.dm3", INSIDE)), previous=still)
+    deleted = attribute(files(("/Titan/a.dm3", INSIDE)), previous=still)
+
+    assert during.state is SessionState.WAITING_FOR_FILES
+    assert "1 file out of sight: /Titan/sub" in during.reason
+    assert still == during, "a second look at the same trouble changes nothing"
+    assert (after.state, after.fingerprint) == (SessionState.READY, before.fingerprint)
+    assert (deleted.state, locations(deleted.entries)) == (SessionState.READY, ["/Titan/a.dm3"])

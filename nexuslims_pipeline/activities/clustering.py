@@ -26,10 +26,10 @@ PLOT_POINTS = 2000
 
 EVEN_RATIO = 1.1
 """Longest over shortest gap up to which a series counts as evenly spaced: no pause stands out of it."""
-PLATEAU = 1e-6
+PLATEAU = 1e-7
 """Log-densities that differ by less are equal; an even series ripples by 1e-8, rounding by less than 1e-9."""
 LATEST = 1e18
-"""Seconds either side of 1970 that are told apart: far beyond any clock, and its square still fits a float."""
+"""Seconds either side of 1970 that are told apart: beyond any clock, and the square still fits a float."""
 SHORTEST = 1e-9
 """Seconds; file systems know nothing shorter."""
 NARROWEST, WIDEST = 1e-15, 1e6
@@ -42,6 +42,8 @@ TERMS = 18
 
 THIN_ABOVE = 10_000
 """Grid points above which the search for minima starts on a part of them."""
+FEW = 32
+"""Files in reach up to which adding up their kernels beats the fast Gauss transform."""
 BLOCK = 200
 """Grid points for which a density is fitted."""
 
@@ -49,9 +51,9 @@ BLOCK = 200
 def cluster(times: Sequence[float], *, sensitivity: float = 1.0, minimum_gap: float = 0.0) -> Clustering:
     """Find the boundaries between activities.
 
-    Of 35 bandwidths, spaced logarithmically from the shortest to the longest gap between files, the one with the
-    highest leave-one-out likelihood is taken and divided by `sensitivity`. The boundaries are the minima of
-    the Gaussian kernel density on ten grid points per file. Files of the same time count once.
+    Of 35 bandwidths, spaced logarithmically from the shortest to the longest gap between files, the one with
+    the highest leave-one-out likelihood is taken and divided by `sensitivity`. The boundaries are the minima
+    of the Gaussian kernel density on a grid of ten points per file. Files of the same time count once.
 
     Parameters
     ----------
@@ -65,8 +67,8 @@ def cluster(times: Sequence[float], *, sensitivity: float = 1.0, minimum_gap: fl
     Returns
     -------
     Clustering
-        At most one boundary in each gap between files. No boundary at all for an even series, where the longest gap
-        exceeds the shortest by less than a tenth.
+        With at most one boundary in each gap between files, and none in an even series, whose longest gap
+        exceeds the shortest by a tenth or less.
 
     Raises
     ------
@@ -131,9 +133,7 @@ def split(files: Sequence[tuple[str, int]], clustering: Clustering) -> tuple[Act
     in_order = sorted(files, key=lambda file: (file[1], file[0]))
     members = [list(group) for _, group in groupby(in_order, key=number)]
     return tuple(
-        Activity(
-            start_ns=group[0][1], end_ns=group[-1][1], locations=tuple(location for location, _ in group)
-        )
+        Activity(start_ns=group[0][1], end_ns=group[-1][1], locations=tuple(location for location, _ in group))
         for group in members
     )
 
@@ -141,7 +141,7 @@ def split(files: Sequence[tuple[str, int]], clustering: Clustering) -> tuple[Act
 def leave_one_out_scores(times: "Floats", bandwidths: "Floats") -> "Floats":
     r"""Mean log-likelihood of every time under the kernel density of all the others.
 
-    .. math:: S(h) = \frac1N \sum_i \log \frac{1}{(N-1)\, h \sqrt{2\pi}} \sum_{j \ne i} e^{-(t_i - t_j)^2 / 2h^2}
+    .. math:: S(h) = \frac1N \sum_i \log \sum_{j \ne i} \frac{e^{-(t_i - t_j)^2/2h^2}}{(N-1) h \sqrt{2\pi}}
 
     Parameters
     ----------
@@ -157,9 +157,10 @@ def leave_one_out_scores(times: "Floats", bandwidths: "Floats") -> "Floats":
 
     Notes
     -----
-    The double sum costs N² kernels. Here it costs a multiple of N: a time further than h from its neighbours is
-    lonely and adds up the kernels in its reach (there are few of both); the others, whose sums are at least
-    exp(-1/2), share a fast Gauss transform. Measured error of a score: below 1e-12 of the plain double sum.
+    The double sum has N² kernels; the cost here is a multiple of N. A time with few others in reach, or further
+    than h from the nearest, adds up their kernels one by one. The rest is crowded: its sums are at least
+    exp(-1/2), so the absolute error of a fast Gauss transform is good enough for their logarithms.
+    The scores differ from those of the plain double sum by less than 1e-12 of their size.
     """
     import numpy as np
 
@@ -167,10 +168,12 @@ def leave_one_out_scores(times: "Floats", bandwidths: "Floats") -> "Floats":
     nearest = np.minimum(np.append(gaps, np.inf), np.insert(gaps, 0, np.inf))
 
     def score(bandwidth: float) -> float:
-        lonely, crowded = np.flatnonzero(nearest > bandwidth), np.flatnonzero(nearest <= bandwidth)
+        first, last = _in_reach(times, nearest, times, bandwidth)
+        is_crowded = (nearest <= bandwidth) & (last - first > FEW)
+        crowded, sparse = np.flatnonzero(is_crowded), np.flatnonzero(~is_crowded)
         log_sums = np.empty_like(times)
-        if lonely.size:
-            log_sums[lonely] = _lonely_log_sums(times, nearest, lonely, bandwidth)
+        if sparse.size:
+            log_sums[sparse] = _sparse_log_sums(times, nearest, sparse, bandwidth)
         if crowded.size:
             log_sums[crowded] = np.log(_gauss_transform(times, crowded, bandwidth) - 1)  # less its own kernel
         return float(log_sums.mean()) - math.log((times.size - 1) * bandwidth * math.sqrt(2 * math.pi))
@@ -178,15 +181,15 @@ def leave_one_out_scores(times: "Floats", bandwidths: "Floats") -> "Floats":
     return np.array([score(float(bandwidth)) for bandwidth in bandwidths])
 
 
-def _lonely_log_sums(times: "Floats", nearest: "Floats", lonely: "Indices", bandwidth: float) -> "Floats":
-    """Log of the sum of all other kernels at the times of index `lonely`.
+def _sparse_log_sums(times: "Floats", nearest: "Floats", sparse: "Indices", bandwidth: float) -> "Floats":
+    """Log of the sum of all other kernels at the times of index `sparse`.
 
-    Since lonely times keep their distance from each other, any one file is in reach of a few dozen of them at most,
+    Times that are further than a bandwidth from each other are each in reach of a few dozen others on average,
     however many files there are.
     """
     import numpy as np
 
-    centre, closest = times[lonely], nearest[lonely]
+    centre, closest = times[sparse], nearest[sparse]
     first, last = _in_reach(centre, closest, times, bandwidth)
     count = last - first
     start = np.cumsum(count) - count
@@ -199,9 +202,7 @@ def _lonely_log_sums(times: "Floats", nearest: "Floats", lonely: "Indices", band
     return np.asarray(np.log(np.add.reduceat(np.exp(exponent), start)) - closest**2 / (2 * bandwidth**2))
 
 
-def _in_reach(
-    moments: "Floats", nearest: "Floats", times: "Floats", bandwidth: float
-) -> tuple["Indices", "Indices"]:
+def _in_reach(moments: "Floats", nearest: "Floats", times: "Floats", bandwidth: float) -> tuple["Indices", "Indices"]:
     """First and last (exclusive) file that counts at each moment, given the distance to the nearest file.
 
     All others have a kernel smaller than the nearest one's by exp(-40).
@@ -216,9 +217,9 @@ def _in_reach(
 def _gauss_transform(times: "Floats", crowded: "Indices", bandwidth: float) -> "Floats":
     """Sum of all kernels, each 1 at its own time, at the times of index `crowded`.
 
-    Time is cut into cells. Between two cells the kernel is a double Chebyshev series, so that each time enters and
-    leaves by its `TERMS` polynomials and only cells in reach of each other have to meet: the fast Gauss
-    transform [1]_ with the series of [2]_.
+    Time is cut into cells. Between two cells the kernel is a double Chebyshev series, so that each time
+    enters and leaves by its `TERMS` polynomials and only cells in reach of each other have to meet: the fast
+    Gauss transform [1]_ with the series of [2]_.
 
     References
     ----------
@@ -234,7 +235,8 @@ def _gauss_transform(times: "Floats", crowded: "Indices", bandwidth: float) -> "
     polynomials = chebvander(2 * (position - cell) - 1, TERMS - 1)
     first = np.flatnonzero(np.diff(cell, prepend=-1.0))
     source_cells, sources = cell[first], np.add.reduceat(polynomials, first)
-    target_cells, target = np.unique(cell[crowded], return_inverse=True)
+    is_new = np.diff(cell[crowded], prepend=-1.0) > 0
+    target_cells, target = cell[crowded[is_new]], np.cumsum(is_new) - 1
 
     nodes = chebpts1(TERMS)
     to_series = chebvander(nodes, TERMS - 1).T * (2 / TERMS)
@@ -243,7 +245,7 @@ def _gauss_transform(times: "Floats", crowded: "Indices", bandwidth: float) -> "
     furthest = math.ceil(REACH * bandwidth / width)
     for offset in range(-furthest, furthest + 1):
         there = np.searchsorted(source_cells, target_cells + offset).clip(max=source_cells.size - 1)
-        occupied = source_cells[there] == target_cells + offset
+        occupied = np.flatnonzero(source_cells[there] == target_cells + offset)
         distance = ((nodes[:, None] - nodes) / 2 - offset) * (width / bandwidth)
         series = to_series @ np.exp(-(distance**2) / 2) @ to_series.T
         field[occupied] += sources[there[occupied]] @ series.T
@@ -253,14 +255,15 @@ def _gauss_transform(times: "Floats", crowded: "Indices", bandwidth: float) -> "
 def _density_minima(times: "Floats", bandwidth: float) -> tuple["Floats", "Floats", "Floats"]:
     """Grid points where the density is least, then the grid that was looked at and the log-density on it.
 
-    The grid has ten points per file from the first to the last. Where it is long, the search takes every k-th point,
-    no coarser than an eighth of the bandwidth, and then closes in on each minimum.
+    The grid has ten points per file from the first to the last. Where it is long, the search takes only every
+    2^k-th point, no coarser than an eighth of the bandwidth, and then halves its way to each minimum.
     """
     import numpy as np
     from scipy.signal import find_peaks
 
     whole_grid = np.linspace(0, times[-1], GRID_POINTS_PER_FILE * times.size)
-    stride = max(1, int(bandwidth / 8 / whole_grid[1])) if whole_grid.size > THIN_ABOVE else 1
+    steps = bandwidth / 8 / whole_grid[1]
+    stride = 2 ** int(math.log2(steps)) if whole_grid.size > THIN_ABOVE and steps > 1 else 1
     chosen = np.arange(0, whole_grid.size, stride)
     chosen = chosen[_may_hold_minimum(whole_grid[chosen], times, bandwidth)]
     grid = whole_grid[chosen]
@@ -270,8 +273,8 @@ def _density_minima(times: "Floats", bandwidth: float) -> tuple["Floats", "Float
     valleys, _ = find_peaks(-log_density, prominence=PLATEAU)
     minima = chosen[valleys]
     while stride > 1:
-        stride = math.ceil(stride / 8)
-        around = (minima[:, None] + stride * np.arange(-8, 9)).clip(0, whole_grid.size - 1)
+        stride //= 2
+        around = minima[:, None] + stride * np.array([-1, 0, 1])
         depth = _log_density(whole_grid[around.ravel()], times, bandwidth).reshape(around.shape)
         minima = around[np.arange(minima.size), depth.argmin(axis=1)]
     return whole_grid[minima], grid, log_density
@@ -280,9 +283,9 @@ def _density_minima(times: "Floats", bandwidth: float) -> tuple["Floats", "Float
 def _log_density(moments: "Floats", times: "Floats", bandwidth: float) -> "Floats":
     """Log of the kernel density of `times` at rising `moments`, by scikit-learn.
 
-    The trees have one leaf: over several, scikit-learn subtracts bounds from each other, which leaves no valid digit
-    where the density is low (the logarithm is off by up to 0.7 with version 1.9), and the minima lie there.
-    So that this does not cost every pair, each block of moments gets a tree of the files in its reach.
+    The trees have one leaf: over several, scikit-learn subtracts bounds from each other, which leaves no
+    valid digit where the density is low (logarithms are off by up to 0.7 with version 1.9), and the minima
+    lie there. So that this does not cost every pair, each block gets a tree of the files in its reach.
     """
     import numpy as np
     from sklearn.neighbors import KernelDensity
@@ -300,11 +303,11 @@ def _log_density(moments: "Floats", times: "Floats", bandwidth: float) -> "Float
 
 
 def _may_hold_minimum(grid: "Floats", times: "Floats", bandwidth: float) -> "NDArray[np.bool_]":
-    """Which grid points to look at: in the rest of a wide gap the density only falls to the middle or rises from it.
+    """Which grid points to look at: on the others, the density falls to the middle of a gap or rises from it.
 
-    At the distances u < v from the two ends of a gap g, both more than h, the near end alone pulls the density down by
-    u exp(-u²/2h²), and all N files behind the far end push it up by no more than N v exp(-v²/2h²). The fall
-    wins wherever the middle is further than h² log(N g/h) / g.
+    At the distances u < v from the two ends of a gap g, both more than h, the near end alone pulls the
+    density down by u exp(-u²/2h²), and all N files behind the far end push it up by no more than
+    N v exp(-v²/2h²). The fall wins wherever the middle is further than h² log(N g/h) / g.
     """
     import numpy as np
 
@@ -315,7 +318,9 @@ def _may_hold_minimum(grid: "Floats", times: "Floats", bandwidth: float) -> "NDA
     margin = 2 * (grid[1] - grid[0])
     near_file = np.minimum(to_left, to_right) <= bandwidth
     near_middle = np.abs(to_left - to_right) / 2 <= doubtful + margin
-    return np.asarray(near_file | near_middle)
+    is_new = np.diff(after, prepend=0, append=times.size) != 0
+    end_of_gap = is_new[:-1] | is_new[1:]
+    return np.asarray(near_file | near_middle | end_of_gap)
 
 
 def _one_per_gap(boundaries: "Floats", times: "Floats", minimum_gap: float) -> tuple[float, ...]:

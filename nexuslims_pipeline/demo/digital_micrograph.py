@@ -159,7 +159,7 @@ class _Encoder:
     def group(self, entries: Tags | list[Any]) -> bytes:
         named = entries.items() if isinstance(entries, Mapping) else [("", entry) for entry in entries]
         body = [self._entry(name, value) for name, value in named]
-        return struct.pack(f">??{self._length}", True, False, len(body)) + b"".join(body)
+        return struct.pack(f">??{self._length}", False, False, len(body)) + b"".join(body)
 
     def _entry(self, name: str, value: Any) -> bytes:
         is_group = isinstance(value, (Mapping, list))

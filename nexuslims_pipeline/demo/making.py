@@ -13,6 +13,6 @@ def text(content: str) -> Maker:
     return lambda _time, _seed: content.encode()
 
 
-def cut_off(maker: Maker, size: int = 4096) -> Maker:
+def cut_off(maker: Maker, size: int = 1024) -> Maker:
     """Make the beginning of a file whose copying stopped after `size` bytes."""
     return lambda time, seed: maker(time, seed)[:size]

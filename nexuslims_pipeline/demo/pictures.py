@@ -229,7 +229,8 @@ def gold_lattice(view: View, seed: int) -> Array:
     rng = np.random.default_rng(seed)
     x, y = view.grid()
     image = 1 + 0.055 * amorphous_film(view, 55, seed)
-    places = np.array([(-0.17, -0.14), (0.26, 0.22), (0.30, -0.36)]) + rng.uniform(-0.05, 0.05, (3, 2))
+    places = np.array([(-0.17, -0.14), (0.26, 0.22), (0.30, -0.36)]) * rng.choice((-1, 1), 2)
+    places += rng.uniform(-0.06, 0.06, (3, 2))
     for place, radius, zone_axis in zip(places, rng.uniform(3.0, 4.4, 3), (True, True, False), strict=True):
         dx, dy = x - view.x - place[0] * view.width, y - view.y - place[1] * view.width
         orientation = rng.uniform(0, np.pi)

@@ -86,7 +86,7 @@ def identity(entry: InventoryEntry, root: Path) -> dict[str, Any]:
         "size": entry.size,
         "modified_ns": entry.modified_ns,
         "companions": companions,
-        "readers": readers_version(),
+        "readers": readers_version(from_location(entry.location).suffix.lower()),
     }
 
 
@@ -108,7 +108,10 @@ def _from_cache(entry: InventoryEntry, instrument: Instrument, library: Library)
         made_from = elements[0]["source"]
         if made_from["identity"] != identity(entry, library.root):
             return None
-        if any(element["preview"] and not (library.folder / from_location(element["preview"])).exists() for element in elements):
+        if any(
+            element["preview"] and not (library.folder / from_location(element["preview"])).exists()
+            for element in elements
+        ):
             return None
         return _datasets(entry, elements, instrument, cached=True)
     except (OSError, ValueError, LookupError, TypeError):

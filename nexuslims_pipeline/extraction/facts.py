@@ -1,4 +1,4 @@
-"""Collecting what a vendor file says: named values with their units, bad ones as warnings, native trees in bounds."""
+"""Gathering what a vendor file says: named values with units, doubts as warnings, native trees in bounds."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -36,7 +36,7 @@ RECIPROCAL = frozenset({"mrad", "rad", "µrad", "deg", "degrees", "°"})
 SCAN_POSITIONS = 3
 QUARTER_HOUR = 900.0
 CLOCK_SLACK = 60.0
-"""Seconds by which two records of one moment may differ: file systems and cameras write them one after the other."""
+"""Seconds by which two records of one moment may differ: instruments write them one after the other."""
 
 
 class Facts:
@@ -67,11 +67,7 @@ class Facts:
         value = value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
         if isinstance(value, str):
             value = value.strip()
-        if (
-            value is None
-            or (isinstance(value, str | list | tuple | dict) and not value)
-            or str(value) in UNFILLED
-        ):
+        if value is None or (isinstance(value, str | list | tuple | dict) and not value) or str(value) in UNFILLED:
             return
         if unit is not None:
             try:
@@ -86,7 +82,8 @@ class Facts:
 
     def _place(self, name: str, value: Any, group: str | None) -> None:
         if group is not None:
-            self.extensions.setdefault(group, {})[name] = value
+            held = self.extensions.get(group)
+            self.extensions[group] = {**(held if isinstance(held, dict) else {}), name: value}
         elif name in FIELDS:
             self.fields[name] = value
         else:
@@ -152,7 +149,8 @@ def on_its_clock(wall: datetime, instant: datetime) -> datetime | None:
     Returns
     -------
     datetime or None
-        None when no offset of a whole quarter of an hour within ±14 h fits, so that the two are not one moment.
+        None when no offset of a whole quarter of an hour within ±14 h fits, so that the two are not one
+        moment.
     """
     seconds = (wall - instant.astimezone(UTC).replace(tzinfo=None)).total_seconds()
     offset = round(seconds / QUARTER_HOUR) * QUARTER_HOUR
@@ -162,10 +160,10 @@ def on_its_clock(wall: datetime, instant: datetime) -> datetime | None:
 
 
 def bounded(tree: Any, limit: int = NATIVE_VALUES) -> Any:
-    """A copy of a native tree as plain dicts, lists, text and numbers, cut where it would grow too large.
+    """Copy a native tree as plain dicts, lists, text and numbers, cut where it would grow too large.
 
-    Long arrays and raw bytes become a few words on their size; everything beyond `limit` values is left out, which
-    the key ``…`` shows.
+    Long arrays and raw bytes become a few words on their size; everything beyond `limit` values is left
+    out, which the key ``…`` shows.
     """
     left = [limit]
 
@@ -182,9 +180,7 @@ def bounded(tree: Any, limit: int = NATIVE_VALUES) -> Any:
                 return f"array of {len(value)} values"
             return [copy(item, depth + 1) for item in value if left[0] > 0] if depth < 60 else "…"
         if isinstance(value, bytes):
-            value = (
-                value.decode("utf-8", "replace") if len(value) <= TEXT_CHARACTERS else f"{len(value)} bytes"
-            )
+            value = value.decode("utf-8", "replace") if len(value) <= TEXT_CHARACTERS else f"{len(value)} bytes"
         if value is None or isinstance(value, bool | int | float):
             return value
         text = str(value)

@@ -6,10 +6,10 @@ declared size (a deflate bomb does no harm there) and which refuses absurd decla
 
 import logging
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,8 @@ DECODED_LIMIT: Final = 512 << 20
 TIFF_MAGIC: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of classic and of big TIFF, in both byte orders."""
 PAGES_LIMIT: Final = 100_000
+WHOLE_BYTES: Final = (8, 16, 32, 64)
+"""Bits per channel that NumPy has a type for."""
 COLOURS: Final = {1: "grey", 2: "grey + alpha", 3: "RGB", 4: "RGBA"}
 CHANNELS: Final = "RGBA"
 GREY_TYPES: Final = {
@@ -86,10 +88,35 @@ class Picture:
             try:
                 image.seek(self._frame)
                 array = np.asarray(image.convert("RGB") if image.mode == "P" else image)
-            except (OSError, SyntaxError, ValueError, EOFError) as fault:
+            except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as fault:
                 msg = f"its pixels cannot be decoded ({str(fault)[:120]})"
                 raise ExtractionError(msg) from fault
         return _as_colours(array)
+
+
+class Stack:
+    """Equal images of a file, each opened when it is sliced."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, image: Callable[[int], Any]) -> None:
+        self.shape = shape
+        self.chunks = (1, *shape[1:])
+        self.dtype = dtype
+        self.ndim = len(shape)
+        self._image = image
+
+    def __getitem__(self, key: Any) -> Any:
+        import numpy as np
+
+        parts = key if isinstance(key, tuple) else (key,)
+        if any(part is Ellipsis for part in parts):
+            place = next(n for n, part in enumerate(parts) if part is Ellipsis)
+            missing = (slice(None),) * (self.ndim + 1 - len(parts))
+            parts = parts[:place] + missing + parts[place + 1 :]
+        first, rest = parts[0], parts[1:]
+        chosen = np.arange(self.shape[0])[first]
+        if chosen.ndim == 0:
+            return np.asarray(self._image(int(chosen))[rest])
+        return np.stack([self._image(int(n))[rest] for n in chosen])
 
 
 @contextmanager
@@ -105,20 +132,20 @@ def open_picture(path: Path) -> Iterator[Any]:
 
     from PIL import Image
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # large pictures and odd tags: no reason to doubt the pixels
+        try:
             image = Image.open(path, formats=("PNG", "JPEG", "BMP", "GIF", "TIFF"))
-    except Image.DecompressionBombError as fault:
-        msg = "it declares more pixels than any picture of this kind has"
-        raise ExtractionError(msg) from fault
-    except (SyntaxError, ValueError, OSError) as fault:
-        if isinstance(fault, OSError) and fault.errno is not None:
-            raise
-        msg = "it is damaged: its image header cannot be read"
-        raise ExtractionError(msg) from fault
-    with image:
-        yield image
+        except Image.DecompressionBombError as fault:
+            msg = "it declares more pixels than any picture of this kind has"
+            raise ExtractionError(msg) from fault
+        except (SyntaxError, ValueError, OSError) as fault:
+            if isinstance(fault, OSError) and fault.errno is not None:
+                raise
+            msg = "it is damaged: its image header cannot be read"
+            raise ExtractionError(msg) from fault
+        with image:
+            yield image
 
 
 def picture_raster(path: Path, image: Any) -> Raster:
@@ -163,15 +190,21 @@ def open_tiff(path: Path) -> Iterator[Any]:
     import tifffile
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is odd becomes a warning of the dataset
-    try:
+    with _blaming("it is damaged: its TIFF structure cannot be read (a copy that broke off?)"):
         tiff = tifffile.TiffFile(path, _multifile=False)
-    except OSError:
-        raise
-    except Exception as fault:  # tifffile raises whatever a damaged header leads it into
-        msg = "it is damaged: its TIFF structure cannot be read (a copy that broke off?)"
-        raise ExtractionError(msg) from fault
     with tiff:
         yield tiff
+
+
+@contextmanager
+def _blaming(reason: str) -> Iterator[None]:
+    """Turn whatever tifffile raises over a damaged file into an `ExtractionError` with `reason`."""
+    try:
+        yield
+    except (OSError, ExtractionError):
+        raise
+    except Exception as fault:
+        raise ExtractionError(reason) from fault
 
 
 def tiff_page(tiff: Any) -> Any:
@@ -182,15 +215,12 @@ def tiff_page(tiff: Any) -> Any:
     ExtractionError
         If there is none.
     """
-    try:
+    with _blaming("it is damaged: a TIFF file without a readable page"):
         return tiff.pages[0]
-    except Exception as fault:  # see `open_tiff`
-        msg = "it is damaged: a TIFF file without a readable page"
-        raise ExtractionError(msg) from fault
 
 
 def unread_tags(tiff: Any) -> str:
-    """Words for a warning when tags of the first page point out of the file or are of no known type; else empty."""
+    """Words for a warning when tags of the first page lie out of the file or are of no type; else empty."""
     page = tiff_page(tiff)
     tiff.filehandle.seek(page.offset)
     head = tiff.filehandle.read(tiff.tiff.tagnosize)
@@ -235,32 +265,40 @@ def tiff_raster(tiff: Any, path: Path, frames: int = 0) -> Raster:
     ExtractionError
         If it holds no image.
     """
+    with _blaming("it is damaged: the tags that describe its image contradict each other"):
+        return _raster(tiff, path, frames)
+
+
+def _raster(tiff: Any, path: Path, frames: int) -> Raster:
     first = tiff_page(tiff)
     if not (first.imagewidth and first.imagelength and first.dtype is not None and first.dataoffsets):
         msg = "it is damaged: a TIFF file without an image in it"
         raise ExtractionError(msg)
     pages, left_out = _like_first(tiff)
     colours = first.samplesperpixel
-    shape: tuple[int, ...] = (first.imagelength, first.imagewidth)
+    shape = (int(first.imagelength), int(first.imagewidth))
     interleaved = colours == 1 or (colours in (3, 4) and first.planarconfig == 1)
     dtype = first.dtype.newbyteorder(tiff.byteorder)
     dtype = _colour_type(dtype, colours) if interleaved and colours > 1 else dtype
     colour = "palette" if first.photometric == 3 else COLOURS.get(colours, f"{colours} channels")
-    problem = f"{left_out} further images of other sizes in the file are left out" if left_out else ""
-    offsets = _offsets(pages) if interleaved else None
-    if offsets and len(pages) == 1 and frames > 1:
-        offsets = [offsets[0] + n * prod(shape) * dtype.itemsize for n in range(min(frames, PAGES_LIMIT))]
-    count = len(offsets) if offsets else len(pages)
+    problem = f"{left_out} further images of other sizes or types are left out." if left_out else ""
+    offsets = _offsets(pages) if interleaved else []
+    size = prod(shape) * dtype.itemsize
+    if len(offsets) == 1 and frames > 1:
+        offsets = [offsets[0] + n * size for n in range(min(frames, PAGES_LIMIT))]
+    count = len(offsets or pages)
     full = (count, *shape) if count > 1 else shape
-    if offsets:
-        try:
-            return Raster(full, dtype, colour, _mapped(path, dtype, offsets, shape), problem)
-        except ExtractionError as fault:
-            return Raster(full, dtype, colour, None, str(fault))
-    if count > 1:
-        return Raster(full, dtype, colour, None, "a stack of compressed images is not drawn")
-    array, problem = _by_pillow(path, first, shape, problem)
-    return Raster(full, dtype if array is None else array.dtype, colour, array, problem)
+    image: Callable[[int], Any]
+    try:
+        if offsets:
+            _ensure_length(path, max(offsets) + size)
+            image = partial(_mapped, path, shape, dtype, offsets)
+        else:
+            dtype = _decoded_type(path, first, shape)
+            image = partial(_picture, path, shape, dtype, [page.index for page in pages])
+    except ExtractionError as fault:
+        return Raster(full, dtype, colour, None, f"The pixels are not drawn: {fault}.")
+    return Raster(full, dtype, colour, image(0) if count == 1 else Stack(full, dtype, image), problem)
 
 
 def _like_first(tiff: Any) -> tuple[list[Any], int]:
@@ -273,58 +311,51 @@ def _like_first(tiff: Any) -> tuple[list[Any], int]:
                 alike.append(page)
             else:
                 others += not page.is_reduced
-    except Exception:  # see `open_tiff`; what follows a damaged page cannot be found
+    except Exception:  # what follows a damaged page cannot be found
         others += 1
     return alike, others
 
 
-def _offsets(pages: Sequence[Any]) -> list[int] | None:
-    """Where the pixels of each page begin, if they lie there as they are."""
-    if all(
-        page.is_contiguous and page.bitspersample in (8, 16, 32, 64) and page.fillorder == 1 for page in pages
-    ):
+def _offsets(pages: Sequence[Any]) -> list[int]:
+    """Where the pixels of each page begin, if all lie there as they are."""
+    if all(page.is_contiguous and page.bitspersample in WHOLE_BYTES and page.fillorder == 1 for page in pages):
         return [int(page.dataoffsets[0]) for page in pages]
-    return None
+    return []
 
 
-def _mapped(path: Path, dtype: Any, offsets: Sequence[int], shape: tuple[int, ...]) -> Any:
-    """Memory map of evenly spaced images.
+def _ensure_length(path: Path, end: int) -> None:
+    if end > path.stat().st_size:
+        msg = "the file ends before its last pixel (a copy that broke off?)"
+        raise ExtractionError(msg)
+
+
+def _mapped(path: Path, shape: tuple[int, int], dtype: Any, offsets: Sequence[int], n: int) -> Any:
+    import numpy as np
+
+    return np.memmap(path, mode="r", dtype=dtype, offset=offsets[n], shape=shape)
+
+
+def _decoded_type(path: Path, page: Any, shape: tuple[int, int]) -> Any:
+    """Type of the pixels that Pillow makes of a compressed page.
 
     Raises
     ------
     ExtractionError
-        If they are not, or the file is too short for them.
+        If it makes none, or too many.
     """
-    import numpy as np
-
-    size = prod(shape) * dtype.itemsize
-    if max(offsets) + size > path.stat().st_size:
-        msg = "the file ends before its last pixel (a copy that broke off?)"
-        raise ExtractionError(msg)
-    step = offsets[1] - offsets[0] if len(offsets) > 1 else size
-    if step < size or any(b - a != step for a, b in pairwise(offsets)):
-        msg = "its images lie at uneven distances in the file, which is not drawn"
-        raise ExtractionError(msg)
-    raw = np.memmap(
-        path, mode="r", dtype=np.uint8, offset=offsets[0], shape=(step * (len(offsets) - 1) + size,)
-    )
-    if len(offsets) == 1:
-        return np.ndarray(shape, dtype, raw)
-    rows, columns = shape
-    strides = (step, columns * dtype.itemsize, dtype.itemsize)
-    return np.ndarray((len(offsets), rows, columns), dtype, raw, strides=strides)
-
-
-def _by_pillow(path: Path, page: Any, shape: tuple[int, ...], problem: str) -> tuple[Any | None, str]:
-    rows, columns = shape
     if page.nbytes > DECODED_LIMIT:
-        return None, f"{columns} × {rows} compressed pixels are more than is decoded"
-    try:
-        with open_picture(path) as image:
-            raster = picture_raster(path, image)
-    except ExtractionError as fault:
-        return None, f"its pixels are not drawn: {fault}"
-    return raster.array, problem or raster.problem
+        msg = f"{shape[1]} × {shape[0]} compressed pixels are more than is decoded"
+        raise ExtractionError(msg)
+    with open_picture(path) as image:
+        raster = picture_raster(path, image)
+    if raster.array is None or raster.shape != shape:
+        msg = raster.problem or "its size is told in two ways"
+        raise ExtractionError(msg)
+    return raster.dtype
+
+
+def _picture(path: Path, shape: tuple[int, int], dtype: Any, indices: Sequence[int], n: int) -> Picture:
+    return Picture(path, indices[n], shape, dtype)
 
 
 def _colour_type(channel: Any, channels: int) -> Any:

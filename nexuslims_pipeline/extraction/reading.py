@@ -11,9 +11,10 @@ from nexuslims_pipeline.extraction.model import ExtractionError, Extractor, Sign
 from nexuslims_pipeline.extraction.registry import choose
 from nexuslims_pipeline.metadata.checked import checked_metadata, plain
 
-TRANSIENT = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.ENOENT, errno.EHOSTDOWN})
+TRANSIENT = frozenset(
+    {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.ENOENT, errno.EHOSTDOWN}
+)
 """Faults of the share rather than of the file: such a file is read again next time."""
-
 
 
 @dataclass(slots=True)
@@ -91,9 +92,7 @@ def unread(source: Source, reason: str, *, reader: Extractor | None = None, tran
     signal = Signal("Unknown", "Unknown", extensions={"File Size": quantity(source.size, "byte")})
     if reason:
         signal.warnings["DatasetType"] = f"The file was not read: {reason}"
-    meta = checked_metadata(
-        signal, source, reader.name if reader else "none", reader.version if reader else ""
-    )
+    meta = checked_metadata(signal, source, reader.name if reader else "none", reader.version if reader else "")
     return ReadFile(
         format=_format_of(source, reader),
         elements=[{"nx_meta": meta, "original_metadata": {}}],

@@ -15,11 +15,13 @@ FORMATS = (
     "fei_tiff",
     "edax_spc",
     "emsa",
-    # "hyperspy_reader",
+    "hyperspy_reader",
     "plain_image",
     "plain_text",
 )
 """Modules of `extraction.formats`, the most particular first."""
+DOCUMENTS = frozenset({"plain_text"})
+"""Readers of files that describe an experiment rather than hold its data: notes, logs."""
 HEAD_BYTES = 4096
 
 
@@ -31,8 +33,8 @@ def extractors() -> tuple[Extractor, ...]:
 
 @cache
 def known_extensions() -> frozenset[str]:
-    """Lower-case extensions, with the dot, of files that some extractor understands."""
-    return frozenset().union(*(extractor.extensions for extractor in extractors()))
+    """Lower-case extensions, with the dot, of files that hold data which some extractor understands."""
+    return frozenset().union(*(e.extensions for e in extractors() if e.name not in DOCUMENTS))
 
 
 def choose(source: Source) -> Extractor | None:
@@ -52,6 +54,10 @@ def choose(source: Source) -> Extractor | None:
     return None
 
 
-def readers_version() -> str:
-    """Versions of all extractors in one text: changes when some file might be read differently."""
-    return ",".join(f"{extractor.name}={extractor.version}" for extractor in extractors())
+def readers_version(extension: str | None = None) -> str:
+    """Versions of the extractors in one text: changes when some file might be read differently.
+
+    With an `extension`, only of those that are asked for such files.
+    """
+    asked = (e for e in extractors() if extension is None or not e.extensions or extension in e.extensions)
+    return ",".join(f"{extractor.name}={extractor.version}" for extractor in asked)

@@ -70,7 +70,7 @@ class Sandbox:
 
     def close(self) -> None:
         """End the children, at once."""
-        self._pool.stop()
+        self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join(timeout=5)
 
     def _schedule(self, source: Source, *, previews: bool) -> Any:
@@ -117,7 +117,16 @@ def _data_bytes() -> int:
 
 def _guard(root: str) -> Callable[[str, tuple[Any, ...]], None]:
     package = Path(__file__).parents[1]
-    folders = {root, package, sys.prefix, sys.base_prefix, *site.getsitepackages(), "/usr", "/lib", "/sys/devices"}
+    folders: set[str | Path] = {
+        root,
+        package,
+        sys.prefix,
+        sys.base_prefix,
+        *site.getsitepackages(),
+        "/usr",
+        "/lib",
+        "/sys/devices",
+    }
     readable = tuple(str(Path(folder).resolve()) + os.sep for folder in folders if Path(folder).is_dir())
     files = frozenset({"/dev/null", "/dev/urandom", "/proc/cpuinfo", "/proc/meminfo", "/etc/localtime"})
 

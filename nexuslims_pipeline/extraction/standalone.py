@@ -75,9 +75,7 @@ def _elements(path: Path, read: ReadFile, folder: Path | None) -> list[dict[str,
             target = preview_path(folder, to_location(Path(path.name)), index, len(read.elements))
             write_bytes(target, picture)
             preview = str(target)
-        elements.append(
-            element | {"file": str(path), "description": read.descriptions[index], "preview": preview}
-        )
+        elements.append(element | {"file": str(path), "description": read.descriptions[index], "preview": preview})
     return elements
 
 

@@ -75,9 +75,9 @@ def number(text: str) -> float:
 def local_time(date: str, time: str, *, like: datetime | None = None) -> datetime:
     """Naive date and time as people of many countries write them.
 
-    ``12/18/2017``, ``18.12.2017``, ``2017-12-18``, ``18-DEC-2017``, ``2017年12月18日``;
-    ``13:04``, ``01:04:14 PM``, ``午後 1:04:14``. With slashes the month comes first, with dots and hyphens the
-    day, unless that is impossible.
+    Dates such as ``12/18/2017``, ``18.12.2017``, ``2017-12-18``, ``18-DEC-2017``, ``2017年12月18日``; times
+    such as ``13:04``, ``01:04:14 PM``, ``午後 1:04:14``. With slashes the month comes first, with dots and
+    hyphens the day, unless that is impossible.
 
     Parameters
     ----------
@@ -116,9 +116,7 @@ def _days(date: str) -> list[tuple[int, int, int]]:
     else:
         month_first, day_first = (parts[2], parts[0], parts[1]), (parts[2], parts[1], parts[0])
         orders = [month_first, day_first] if "/" in date else [day_first, month_first]
-    days = [
-        (int(year), int(month), int(day)) for year, month, day in orders if year.isdigit() and len(year) == 4
-    ]
+    days = [(int(year), int(month), int(day)) for year, month, day in orders if year.isdigit() and len(year) == 4]
     return [day for day in days if _exists(day)]
 
 

@@ -19,7 +19,7 @@ from nexuslims_pipeline.inventory.model import (
     InventoryEntry,
     Refusal,
 )
-from nexuslims_pipeline.inventory.settling import Settling, session_state
+from nexuslims_pipeline.inventory.settling import Settling, out_of_sight, session_state
 from nexuslims_pipeline.sessions.model import Claim, Session, SessionState
 
 Strategy: TypeAlias = Literal["exclusive", "inclusive"]
@@ -102,7 +102,8 @@ def attribute_files(
     Returns
     -------
     Inventory
-        WAITING_FOR_FILES while a file is not settled, or none was found and the delay is not over.
+        WAITING_FOR_FILES while a file is not settled, while none was found and the delay is not over, or
+        while a folder that held files of `previous` cannot be read: its entries are those of `previous` then.
 
     Raises
     ------
@@ -115,9 +116,7 @@ def attribute_files(
     compare = previous is not None and now <= session.end + file_delay
     attribution = _Attribution(
         own=_Window.of(session, now, clock_offset),
-        rivals=tuple(
-            _Window.of(claim, now, clock_offset) for claim in claims if not _same_event(claim, session)
-        ),
+        rivals=tuple(_Window.of(claim, now, clock_offset) for claim in claims if not _same_event(claim, session)),
         clock_offset=clock_offset,
         zone=session.start.tzinfo,
         extensions=extensions if strategy == "exclusive" else None,
@@ -129,6 +128,9 @@ def attribute_files(
         ),
     )
     entries = attribution.entries(crawl)
+    if previous and (hidden := out_of_sight(previous, entries, crawl.refusals)):
+        kept = previous.entries
+        return Inventory(session.key, SessionState.WAITING_FOR_FILES, hidden, kept, _fingerprint(entries, crawl))
     state, reason = session_state(session, entries, now, file_delay)
     return Inventory(session.key, state, reason, entries, _fingerprint(entries, crawl))
 
@@ -245,11 +247,7 @@ class _Attribution:
                 return f"name matches the ignore pattern {pattern}"
         if self.extensions is not None and extension_of(path.name) not in self.extensions:
             extension = extension_of(display_name(path))
-            return (
-                f"no reader for {extension} files"
-                if extension
-                else "no reader for files without an extension"
-            )
+            return f"no reader for {extension} files" if extension else "no reader for files without an extension"
         return None
 
     def _strays(self, groups: Iterable[Group]) -> Iterator[InventoryEntry]:

@@ -40,9 +40,7 @@ COMPANION_EXTENSIONS = frozenset(extension for rule in RULES for extension in ru
 EXTENSIONS = COMPANION_EXTENSIONS.union(*(rule.extensions for rule in RULES))
 """Extensions of all files that the rules know, on either side."""
 
-_RULES_OF = {
-    extension: tuple(rule for rule in RULES if extension in rule.extensions) for extension in EXTENSIONS
-}
+_RULES_OF = {extension: tuple(rule for rule in RULES if extension in rule.extensions) for extension in EXTENSIONS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from nexuslims_pipeline.files import display_name, from_location
 from nexuslims_pipeline.inventory.clock import stamp
 from nexuslims_pipeline.inventory.companions import Group
-from nexuslims_pipeline.inventory.model import FoundFile, InventoryEntry
+from nexuslims_pipeline.inventory.model import FoundFile, Inventory, InventoryEntry, Refusal
 from nexuslims_pipeline.sessions.model import Session, SessionState
 
 
@@ -50,6 +50,20 @@ def _differs(before: InventoryEntry, file: FoundFile) -> bool:
     return (before.size, before.modified_ns) != (file.size, file.modified_ns)
 
 
+def out_of_sight(previous: Inventory, entries: Sequence[InventoryEntry], refusals: Sequence[Refusal]) -> str:
+    """Why files of the look before may still be there although nobody can see them now; empty when all are seen.
+
+    A share that fails for a while must not look like files that were deleted.
+    """
+    seen = {entry.location for entry in entries}
+    gone = [entry.location for entry in previous.with_status("included")]
+    for refusal in refusals:
+        below = [location for location in gone if location.startswith(f"{refusal.location}/") and location not in seen]
+        if below:
+            return f"{_files(len(below))} out of sight: {refusal.location} cannot be read ({refusal.reason})"
+    return ""
+
+
 def session_state(
     session: Session, entries: Sequence[InventoryEntry], now: datetime, file_delay: timedelta
 ) -> tuple[SessionState, str]:
@@ -64,9 +78,7 @@ def session_state(
         return SessionState.WAITING_FOR_FILES, f"still arriving: {first}{more} ({waiting[0].reason})"
     if counts["included"]:
         return SessionState.READY, f"{_files(counts['included'])}, all settled"
-    others = ", ".join(
-        f"{counts[status]} {status}" for status in ("contested", "refused", "ignored") if counts[status]
-    )
+    others = ", ".join(f"{counts[status]} {status}" for status in ("contested", "refused", "ignored") if counts[status])
     found = f"no file of this session was found{f' ({others})' if others else ''}"
     deadline = session.end + file_delay
     if now > deadline:

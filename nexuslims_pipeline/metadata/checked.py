@@ -64,9 +64,7 @@ def checked_metadata(signal: Signal, source: Source, reader: str, version: str) 
         "Creation Time": acquired.isoformat(),
         **fields,
         "extensions": {name: value for name, value in extensions.items() if value not in (None, "", [], {})},
-        "warnings": [
-            {"field": _shown(name), "reason": reason} for name, reason in sorted(warnings.items())
-        ],
+        "warnings": [{"field": _shown(name), "reason": reason} for name, reason in sorted(warnings.items())],
         "Extraction Details": {"Reader": reader, "Version": version, "Creation Time From": origin},
     }
     if signal.shape:

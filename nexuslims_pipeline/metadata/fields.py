@@ -10,9 +10,7 @@ from nexuslims_pipeline.extraction.model import DatasetType
 
 EMG = "https://purls.helmholtz-metadaten.de/emg/v2.0.0/EMG_"
 QUDT = "http://qudt.org/vocab/unit/"
-EVERY: frozenset[DatasetType] = frozenset(
-    {"Image", "Spectrum", "SpectrumImage", "Diffraction", "Misc", "Unknown"}
-)
+EVERY: frozenset[DatasetType] = frozenset({"Image", "Spectrum", "SpectrumImage", "Diffraction", "Misc", "Unknown"})
 IMAGES: frozenset[DatasetType] = frozenset({"Image", "SpectrumImage"})
 SPECTRA: frozenset[DatasetType] = frozenset({"Spectrum", "SpectrumImage"})
 MAPS: frozenset[DatasetType] = frozenset({"SpectrumImage"})
@@ -54,9 +52,7 @@ FIELDS: dict[str, Field] = {
     "dwell_time": Field("Pixel Dwell Time", "µs", "00000015", "MicroSEC", IMAGES),
     "exposure_time": Field("Exposure Time", "s", None, "SEC"),
     "frame_time": Field("Frame Time", "s", "00000034", "SEC", IMAGES),
-    "horizontal_field_width": Field(
-        "Horizontal Field Width", "µm", None, "MicroM", IMAGES | frozenset({"Spectrum"})
-    ),
+    "horizontal_field_width": Field("Horizontal Field Width", "µm", None, "MicroM", IMAGES | frozenset({"Spectrum"})),
     "vertical_field_width": Field("Vertical Field Width", "µm", None, "MicroM", IMAGES),
     "pixel_width": Field("Pixel Width", "nm", None, "NanoM", IMAGES),
     "pixel_height": Field("Pixel Height", "nm", None, "NanoM", IMAGES),

@@ -84,7 +84,7 @@ def _axes(pixels: Pixels) -> tuple[Axis, ...]:
 
 
 def _view(pixels: Pixels) -> View:
-    """Tell scan and signal apart; of more than two scanned axes, show the last two at the middle of the others."""
+    """Tell scan and signal apart; of more than two scanned axes the last two, at the middle of the others."""
     array, axes = pixels.array, _axes(pixels)
     declared = sum(not axis.navigation for axis in axes)
     is_curve = not has_colours(array, len(axes)) and (declared == 1 or len(axes) == 1)

@@ -27,7 +27,7 @@ class View:
     """The part of an array that is shown."""
 
     array: Any
-    """Of shape (scan ..., channels), (scan ..., rows, columns), or (scan ..., rows, columns, 3 or 4 colours)."""
+    """Of shape (scan ..., channels) or (scan ..., rows, columns), in colour with 3 or 4 values in the end."""
     axes: tuple[Axis, ...]
     """One for each dimension but the last one of colours."""
     outer: int
@@ -111,15 +111,20 @@ def _draw_label(picture: Image.Image, text: str) -> None:
 
 
 def draw_patterns(view: View, box: Box) -> Image.Image | None:
-    """Draw the mean of a few diffraction patterns and, beside it for a map, its virtual bright-field picture.
+    """Draw the mean of diffraction patterns and, beside it for a map, its virtual bright-field picture.
 
     The bright field is the mean over the box around the direct beam, which is where the mean pattern
-    reaches half of its maximum.
+    reaches half of its maximum. As many patterns are averaged as the budget allows, spread over the scan.
     """
     rows, columns = len(view.axes) - 2, len(view.axes) - 1
     is_map = len(view.scan) == 2
     part = sample(
-        view.array, view.wanted(4 if is_map else 16, 512), window=view.window, limit=READ_BYTES // 2
+        view.array,
+        view.wanted(4 if is_map else 16, 512),
+        window=view.window,
+        summed=view.scan,
+        may_crop=True,
+        limit=READ_BYTES // 2,
     )
     pattern = mean(part.values, tuple(range(rows)))
     if is_map:
@@ -130,6 +135,8 @@ def draw_patterns(view: View, box: Box) -> Image.Image | None:
     if picture is None:
         return None
     draw_scale_bar(picture, view.axes[columns], width)
+    if part.is_cropped:
+        _draw_label(picture, f"middle {width} × {height}")
     field = _bright_field(view, _direct_beam(pattern, part), box) if is_map else None
     return picture if field is None else _beside(picture, field)
 

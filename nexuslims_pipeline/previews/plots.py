@@ -45,7 +45,7 @@ class Span:
 
 
 def coordinates(axis: Axis, indices: NDArray[Any], default: str = "") -> tuple[NDArray[np.float64], str]:
-    """Return the coordinates of `indices` and the label of the axis; the indices themselves without a unit."""
+    """Return the coordinates of `indices` and the axis label; the indices themselves without a unit."""
     plain = indices.astype(np.float64), default or "Channel"
     unit = unit_of(axis)
     if not unit:
@@ -56,7 +56,8 @@ def coordinates(axis: Axis, indices: NDArray[Any], default: str = "") -> tuple[N
     # Coordinates that differ only in the last digits of a number are no use on an axis.
     if not largest < _LARGEST or (len(values) > 1 and not spread > largest * 1e-9):
         return plain
-    return values, f"{_name_of(axis, unit, default)} ({unit})"
+    name = _name_of(axis, unit, default)
+    return values, f"{name} ({unit})" if name else unit
 
 
 def _name_of(axis: Axis, unit: str, default: str) -> str:
@@ -133,7 +134,7 @@ def _envelope(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Highest and lowest point of each pixel column when there are more points than twice the columns.
 
-    So a peak of one channel in a million is seen.
+    So a peak of one channel among many is seen.
     """
     order = np.argsort(columns, kind="stable")
     columns, rows = columns[order], rows[order]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 READ_BYTES = 48 << 20
 """Most that is fetched for one picture; leaves room for the copies in a worker of 100 MB."""
 BLOCK_BYTES = 32 << 10
-"""What fetching one number out of a flat file costs: more than a page, less than what a server reads ahead."""
+"""What one number out of a flat file costs: more than a page, less than what a server reads ahead."""
 FEWEST = 64
 """Samples along an axis below which a sharp picture of the middle says more than a coarse one of all."""
 

@@ -33,7 +33,7 @@ def real(values: NDArray[Any]) -> NDArray[Any]:
         if values.dtype.kind == "c":
             values = np.abs(values)
         wide = values.dtype.itemsize > 4 or (values.dtype.kind in "iu" and values.dtype.itemsize > 2)
-        return values.astype(np.float64 if wide else np.float32, copy=False)
+        return np.asarray(values, dtype=np.float64 if wide else np.float32)
 
 
 def mean(values: NDArray[Any], axis: int | tuple[int, ...]) -> NDArray[np.float64]:
@@ -50,7 +50,7 @@ def mean(values: NDArray[Any], axis: int | tuple[int, ...]) -> NDArray[np.float6
 def _some_finite(values: NDArray[Any]) -> NDArray[Any]:
     """Return some 60 000 of the finite values, spread evenly: enough for percentiles."""
     steps = tuple(slice(None, None, max(1, size // 256)) for size in values.shape[:2])
-    some = values[steps]
+    some: NDArray[Any] = values[steps]
     some = some[np.isfinite(some)]
     return some if some.size else values[np.isfinite(values)]
 

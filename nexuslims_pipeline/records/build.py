@@ -40,7 +40,7 @@ CHEMICAL_ELEMENTS = frozenset(
 """Symbols that the schema knows: atomic numbers 1 to 118."""
 
 
-def build_record(  # noqa: PLR0917
+def build_record(
     session: Session,
     instrument_name: str,
     time_zone: str,

@@ -171,9 +171,7 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return number_text(value)
     if isinstance(value, list | tuple):
-        return ", ".join(
-            f"({_text(item)})" if isinstance(item, list | tuple) else _text(item) for item in value
-        )
+        return ", ".join(f"({_text(item)})" if isinstance(item, list | tuple) else _text(item) for item in value)
     if _is_quantity(value):
         return f"{number_text(value['value'])} {unit_symbol(value['unit'])}"
     return str(value)

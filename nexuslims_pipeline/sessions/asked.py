@@ -60,9 +60,7 @@ class Memory(BaseModel):
             whose run came to nothing a while ago (15 minutes, then twice as long each time, at most a day).
         """
         self.asked = {key: question for key, question in self.asked.items() if key in due}
-        chosen = [key for key, token in due.items() if key not in busy and self._may_ask(key, token, now)][
-            :AT_ONCE
-        ]
+        chosen = [key for key, token in due.items() if key not in busy and self._may_ask(key, token, now)][:AT_ONCE]
         for key in chosen:
             known = self.asked.get(key)
             times = known.times + 1 if known and known.token == due[key] else 1
@@ -77,4 +75,5 @@ class Memory(BaseModel):
         known = self.asked.get(key)
         if known is None or known.token != token:
             return True
-        return now - known.at >= min(FIRST_REPEAT * 2 ** min(known.times - 1, 20), LONGEST_REPEAT)
+        pause: timedelta = min(FIRST_REPEAT * 2 ** min(known.times - 1, 20), LONGEST_REPEAT)
+        return now - known.at >= pause

@@ -20,9 +20,7 @@ class SessionKey(NamedTuple):
     event_id: int
 
 
-def session_key(
-    start: datetime, instrument_id: str, server: str, event_id: int, time_zone: str | tzinfo
-) -> str:
+def session_key(start: datetime, instrument_id: str, server: str, event_id: int, time_zone: str | tzinfo) -> str:
     """Key of a session: ``<start date>_<instrument id>_<server>-<usage event id>``.
 
     Parameters
@@ -64,9 +62,7 @@ def parse_key(key: str) -> SessionKey:
     if match is None:
         msg = f"'{key}' is no session key; it looks like 2026-03-02_FEI-Titan-STEM_nemo-4711"
         raise ValueError(msg)
-    return SessionKey(
-        date.fromisoformat(match["date"]), match["instrument"], match["server"], int(match["event"])
-    )
+    return SessionKey(date.fromisoformat(match["date"]), match["instrument"], match["server"], int(match["event"]))
 
 
 def instrument_of(key: str) -> str:

@@ -31,9 +31,7 @@ class _Verdict:
     reservation: Row | None = None
 
 
-def resolve_session(
-    usage: UsageEvent, *, key: str, instrument_id: str, nemo_web_address: str | None
-) -> Session:
+def resolve_session(usage: UsageEvent, *, key: str, instrument_id: str, nemo_web_address: str | None) -> Session:
     """Session of a finished usage event.
 
     Without consent the session says who used the instrument and when, but holds none of the answers.
@@ -157,9 +155,7 @@ def _decide(
     consent = consent_of(form)
     if consent is Consent.GIVEN:
         return _Verdict(SessionState.READY, tier="reservation", form=form, reservation=reservation)
-    asked = (
-        consent_in_words(form) if consent is Consent.REFUSED else "the question for consent was not answered"
-    )
+    asked = consent_in_words(form) if consent is Consent.REFUSED else "the question for consent was not answered"
     reason = f"No consent in reservation {reservation['id']}: {asked}."
     return _Verdict(SessionState.NO_CONSENT, reason, "reservation", reservation=reservation)
 

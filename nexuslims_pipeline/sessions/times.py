@@ -40,9 +40,7 @@ class ServerClock:
             raise ValueError(msg)
         if moment.utcoffset() is None:
             moment = moment.replace(fold=fold)
-            moment = (
-                moment.replace(tzinfo=ZoneInfo(self.time_zone)) if self.time_zone else moment.astimezone()
-            )
+            moment = moment.replace(tzinfo=ZoneInfo(self.time_zone)) if self.time_zone else moment.astimezone()
         # Python compares two times of one zone by their clock digits: wrong where the clock was put back.
         return moment.replace(tzinfo=timezone(moment.utcoffset() or timedelta(0)), fold=0)
 

@@ -26,7 +26,7 @@ class NemoNotInstalledError(Exception):
 
 
 def install() -> Path:
-    """Interpreter of a virtual environment with NEMO, made at the first call; waits for another process at it."""
+    """Interpreter of a virtual environment with NEMO, made at the first call."""
     home = CACHE / f"nemo-{VERSION}"
     home.mkdir(parents=True, exist_ok=True)
     python, done = home / "bin" / "python", home / "installed"
@@ -61,9 +61,9 @@ class NemoProcess:
     """May change everything."""
 
     def __init__(self, *, datetime_format: str | None = None, port: int = 0) -> None:
+        self._python = install()
         self.port = port or _free_port()
         self.site = Path(tempfile.mkdtemp(prefix="nemo-site-"))
-        self._python = install()
         self._environment = {
             "PATH": os.environ.get("PATH", ""),
             "PYTHONPATH": str(HERE),
@@ -96,11 +96,9 @@ class NemoProcess:
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
-        command = ["-m", "django", "runserver", "--noreload", "--skip-checks", f"127.0.0.1:{self.port}"]
+        command = [self._python, str(HERE / "serve.py"), str(self.port)]
         with (self.site / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._python, *command], env=self._environment, stdout=log, stderr=log
-            )
+            self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
         until = time.monotonic() + 120
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > until:

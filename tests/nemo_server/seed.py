@@ -1,4 +1,4 @@
-"""Fill an empty NEMO database with the week. Run by NEMO's own interpreter; NEMO's own code makes the answers."""
+"""Fill an empty NEMO database with the week, by NEMO's own code. Run by NEMO's own interpreter."""
 
 import json
 from datetime import datetime, timedelta
@@ -56,8 +56,9 @@ def fill():
         )  # fmt: skip
     for row in week.EVENTS:
         event = models.UsageEvent(
-            id=row["id"], tool_id=row["tool"], user_id=row["user"], operator_id=row.get("operator", row["user"]),
-            project_id=row["project"], start=moment(row["start"]), end=moment(row["end"]),
+            id=row["id"], tool_id=row["tool"], user_id=row["user"],
+            operator_id=row.get("operator", row["user"]), project_id=row["project"],
+            start=moment(row["start"]), end=moment(row["end"]),
             pre_run_data=stored(row.get("pre")) or "",
             run_data=stored(row.get("run")) or (None if row["end"] is None else ""),
         )  # fmt: skip
@@ -75,11 +76,10 @@ def fill():
         models.Reservation.objects.filter(id=row["id"]).update(descendant_id=row.get("descendant"))
     reader = models.User.objects.get(id=week.SERVICE)
     reader.user_permissions.set(
-        Permission.objects.filter(
-            content_type__app_label="NEMO", codename__in=[f"view_{name}" for name in READABLE]
-        )
+        Permission.objects.filter(content_type__app_label="NEMO", codename__in=[f"view_{name}" for name in READABLE])
     )
     Token.objects.create(user=reader, key=week.READER_TOKEN)
+    Token.objects.create(user_id=week.BEN, key=week.POWERLESS_TOKEN)
     Token.objects.create(user_id=week.STAFF, key=week.ADMIN_TOKEN)
 
 

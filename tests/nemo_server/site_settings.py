@@ -1,4 +1,4 @@
-"""Django settings of the test server: the least with which NEMO answers its API. Read by NEMO's own interpreter."""
+"""Django settings of the test server: the least with which NEMO answers its API."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Eleven days of a small facility, with every shape of usage event and reservation, and what must come of each.
+"""Days of a small facility, with every shape of usage event and reservation, and what must come of each.
 
 Times are the server's, America/New_York; the clock is put forward on Sunday, 2026-03-08.
 """
@@ -10,7 +10,7 @@ TITAN, QUANTA, HELIOS = 1, 2, 3
 RETIRED = 99
 """Number of a tool that is still bound to an instrument but does not exist any more."""
 SERVICE, ADA, BEN, STAFF = 1, 2, 3, 4
-READER_TOKEN, ADMIN_TOKEN = "5" * 40, "a" * 40
+READER_TOKEN, ADMIN_TOKEN, POWERLESS_TOKEN = "5" * 40, "a" * 40, "b" * 40
 
 TOOLS = {TITAN: "Titan TEM", QUANTA: "Quanta SEM", HELIOS: "Helios FIB"}
 USERS = {
@@ -81,9 +81,7 @@ def event(number: int, tool: int, start: str, end: str | None, user: int, outcom
 
 def reservation(number: int, tool: int, start: str, end: str, user: int, **more: Any) -> None:
     """Add a reservation."""
-    RESERVATIONS.append(
-        {"id": number, "tool": tool, "start": start, "end": end, "user": user, "project": 2, **more}
-    )
+    RESERVATIONS.append({"id": number, "tool": tool, "start": start, "end": end, "user": user, "project": 2, **more})
 
 
 RUN, PRE, NO = ("READY", "run_data", None), ("READY", "pre_run_data", None), ("NO_RESERVATION", None, None)
@@ -98,7 +96,7 @@ reservation(2, TITAN, "03-03 11:00", "03-03 12:00", ADA, answers=answers("From t
 event(5, HELIOS, "03-04 09:00", "03-04 12:00", ADA, ("READY", "reservation", 3))
 reservation(3, HELIOS, "02-27 00:00", "03-07 00:00", ADA, answers=answers("Booked for eight days"))
 event(6, TITAN, "03-04 09:00", "03-04 10:00", BEN, ("NO_CONSENT", "pre_run_data", None),
-      pre=answers("Refused before", "Disagree"), run=answers("Not asked after", None, "without consent"))  # fmt: skip
+      pre=answers("Refused before", "Disagree"), run=answers("Not asked", None, "without consent"))  # fmt: skip
 event(7, TITAN, "03-04 11:00", "03-04 12:00", BEN, ("READY", "reservation", 4),
       run=answers("Radio left unticked", None))  # fmt: skip
 reservation(4, TITAN, "03-04 11:00", "03-04 12:00", BEN, answers=answers("Consent is here"))

@@ -2,8 +2,9 @@
 
 The file is one tree of tags; only the tags are read, the pixels stay in the file until somebody slices them.
 
-Layout, as documented by Dr Chris Boothroyd (Ernst Ruska-Centre, "DM3 format" and "DM4 changes"). Counts and lengths
-written N are 4 bytes in DM3 and 8 in DM4, big-endian always; values follow the byte order that the header names.
+Layout, as documented by Dr Chris Boothroyd (Ernst Ruska-Centre, "DM3 format" and "DM4 changes"). Counts and
+lengths written N are 4 bytes in DM3 and 8 in DM4, big-endian always; values follow the byte order that the
+header names.
 
 =========  ==========================================================================================
 file       version (4 bytes), file size (N), little-endian flag (4), root group
@@ -23,6 +24,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -64,7 +66,7 @@ PIXEL_TYPES = {
     1: "i2", 2: "f4", 3: "c8", 6: "u1", 7: "i4", 9: "i1", 10: "u2", 11: "u4", 12: "f8", 13: "c16", 14: "u1",
     27: "c8", 28: "c16",
 }  # fmt: skip
-"""NumPy types of ``ImageData/DataType``; colour images are `COLOUR_TYPES`, 5 is the packed FFT of old versions."""
+"""NumPy types by ``ImageData/DataType``; colours are `COLOUR_TYPES`, 5 is the packed FFT of old versions."""
 COLOUR_TYPES = frozenset({8, 23})
 HALF_FOURIER_TYPES = frozenset({27, 28})
 COMPLEX_TYPES = frozenset({3, 5, 13, 27, 28})
@@ -112,7 +114,7 @@ class _TagReader:
     def _take(self, length: int) -> bytes:
         end = self._at + length
         if length < 0 or end > len(self._content):
-            msg = f"the file is cut off or damaged: its tags go on beyond byte {len(self._content)}, where it ends"
+            msg = f"the file is cut off or damaged: it ends at byte {len(self._content)}, within its tags"
             raise ExtractionError(msg)
         taken = self._content[self._at : end]
         self._at = end
@@ -172,9 +174,7 @@ class _TagReader:
 
         kind = layout[0]
         if kind == STRUCT:
-            return np.dtype(
-                [(f"f{n}", self.byte_order + NUMBERS[code]) for n, code in enumerate(layout[4::2])]
-            )
+            return np.dtype([(f"f{n}", self.byte_order + NUMBERS[code]) for n, code in enumerate(layout[4::2])])
         if kind == TEXT:
             return np.dtype((np.bytes_, layout[1]))
         if kind == ARRAY:
@@ -205,14 +205,14 @@ def _decoded(raw: bytes) -> str:
 
 
 def _shortest(value: Any) -> Any:
-    """A NumPy scalar as Python's number: 0.1 for the single precision 0.1, a tuple for a structure."""
+    """Give a NumPy scalar as Python's number: 0.1 for the single precision 0.1, a tuple for a structure."""
     if value.dtype.names:
         return tuple(_shortest(value[name]) for name in value.dtype.names)
     return float(str(value)) if value.dtype.kind == "f" else value.item()
 
 
 def read_tags(path: Path) -> tuple[dict[str, Any], str]:
-    """The tag tree of a DM3 or DM4 file.
+    """Read the tag tree of a DM3 or DM4 file.
 
     Returns
     -------
@@ -255,7 +255,8 @@ def _group_of(tree: Any, *names: str) -> dict[str, Any]:
 
 INSTRUMENT_TAGS = frozenset({
     "Cs(mm)", "Emission Current (µA)", "Facility", "Illumination Mode", "Imaging Mode", "Microscope", "Name",
-    "Operation Mode", "Operator", "Probe Current (nA)", "Specimen", "Stage Position", "STEM Camera Length", "Voltage",
+    "Operation Mode", "Operator", "Probe Current (nA)", "Specimen", "Stage Position", "STEM Camera Length",
+    "Voltage",
 })  # fmt: skip
 """Tags of ``Microscope Info`` that hold for every image that was made in the same file."""
 DETECTORS = re.compile(r"(?<![A-Za-z])(HAADF|MAADF|LAADF|ADF|ABF)(?![A-Za-z])")
@@ -302,7 +303,7 @@ class _Image:
 
     @cached_property
     def form(self) -> str:
-        """``Meta Data/Format`` in lower case: ``image``, ``spectrum``, ``spectrum image``, ``diffraction image`` …"""
+        """``Meta Data/Format`` in lower case: ``image``, ``spectrum``, ``spectrum image`` and so on."""
         return _text(self.tags, "Meta Data", "Format").lower()
 
     @cached_property
@@ -345,15 +346,10 @@ class _Image:
             raise ExtractionError(msg)
         calibrations = list(_group_of(self.tree, "ImageData", "Calibrations", "Dimension").values())
         axes = []
-        for size, calibration, name in zip(sizes, [*calibrations, *[{}] * len(sizes)], "xyz", strict=False):
-            scale, origin = (
-                _finite(_dig(calibration, "Scale"), 1.0),
-                _finite(_dig(calibration, "Origin"), 0.0),
-            )
-            axes.append(
-                Axis(size, scale, -origin * scale, _text(calibration, "Units").replace("μ", "µ"), name)
-            )
-        axes += [Axis(size) for size in sizes[3:]] if len(axes) < len(sizes) else []
+        for size, calibration, name in zip_longest(sizes, calibrations[: len(sizes)], "xyz"[: len(sizes)]):
+            scale = _finite(_dig(calibration, "Scale"), 1.0)
+            offset = -_finite(_dig(calibration, "Origin"), 0.0) * scale
+            axes.append(Axis(size, scale, offset, _text(calibration, "Units").replace("μ", "µ"), name or ""))
         return axes[::-1]
 
     def _signal_axes(self, axes: list[Axis]) -> tuple[int, ...]:
@@ -378,7 +374,7 @@ class _Image:
         return "Diffraction" if self._is_diffraction() else "Image"
 
     def _is_diffraction(self) -> bool:
-        """Diffraction by format, by units of the pattern, or by the column's mode (any STEM image has that mode)."""
+        """By format, by the pattern's units, or by the column's mode (which all STEM images share)."""
         if self.pixel_type in COMPLEX_TYPES or "FFT" in _group_of(self.tags, "Private"):
             return False
         if "diffraction" in self.form or all(is_reciprocal(axis.units) for axis in self.axes[-2:]):
@@ -434,9 +430,7 @@ def _tags_of(tree: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
     planes = list(_group_of(tags, "plane info").values())
     plane = _group_of(planes[0], "source tags") if planes else {}
     built = _group_of(tags, "source", "Tags at creation")
-    at_root = {
-        name: root[name] for name in ("DataBar", "Microscope Info") if isinstance(root.get(name), dict)
-    }
+    at_root = {name: root[name] for name in ("DataBar", "Microscope Info") if isinstance(root.get(name), dict)}
     return {**at_root, **built, **plane, **tags}
 
 
@@ -560,8 +554,8 @@ SPECTROSCOPY_RULES = {"EELS": EELS_RULES, "EDS": EDS_RULES, "CL": CL_RULES, "": 
 def _facts(image: _Image) -> Facts:
     """Everything the tags say on one image.
 
-    Stage positions are micrometres throughout, Z like X and Y: that is what DigitalMicrograph's own functions give
-    (a Titan's Z of -142 or a SEM's of 37708 can be nothing else).
+    Stage positions are micrometres throughout, Z like X and Y: that is what DigitalMicrograph's own
+    functions give (a Titan's Z of -142 or a SEM's of 37708 can be nothing else).
     """
     facts = Facts()
     for rule in (*RULES, *SPECTROSCOPY_RULES[image.spectroscopy]):
@@ -590,7 +584,7 @@ def _apply(facts: Facts, rule: _Rule, tags: dict[str, Any]) -> None:
 
 
 def _add_magnification(facts: Facts, image: _Image) -> None:
-    """Indicated magnification, which in a TEM's diffraction mode is the camera length in millimetres."""
+    """Add the magnification, which in a TEM's diffraction mode is the camera length in millimetres."""
     info = _group_of(image.tags, "Microscope Info")
     value = info.get("Indicated Magnification")
     if image.column == "STEM":
@@ -618,7 +612,7 @@ def _add_binning(facts: Facts, image: _Image) -> None:
 
 
 def _add_processing(facts: Facts, image: _Image) -> None:
-    """Processing steps in the order in which they were done, and what belongs to a thickness measurement."""
+    """Add the processing steps in their order, and what belongs to a thickness measurement."""
     steps = [_text(step, "Operation") for step in _group_of(image.tags, "Processing").values()]
     words = [re.sub(r"(?<=[a-z])(?=[A-Z])", " ", step) for step in steps if step]
     facts.add("Processing Steps", ", ".join(words))
@@ -628,7 +622,7 @@ def _add_processing(facts: Facts, image: _Image) -> None:
 
 
 def _add_counting(facts: Facts, image: _Image) -> None:
-    """Times and rates of X-ray counting: of the spectrum, or the average over the points of a scan."""
+    """Add times and rates of X-ray counting: of the spectrum, or the average over the points of a scan."""
     for tag, name, unit in (
         ("Live time", "live_time", "s"),
         ("Real time", "real_time", "s"),
@@ -643,9 +637,7 @@ def _add_counting(facts: Facts, image: _Image) -> None:
         else:
             facts.add(name, _dig(image.tags, "EDS", tag), None, "EDS")
     if _group_of(image.tags, "EDS", "Detector Info"):
-        facts.warnings["EDS"] = (
-            "DigitalMicrograph copies the detector values from its settings: they are not measured"
-        )
+        facts.warnings["EDS"] = "DigitalMicrograph copies the detector values from its settings: they are not measured"
 
 
 def _add_scan(facts: Facts, image: _Image) -> None:
@@ -682,9 +674,9 @@ ACQUISITION_PLACES = (
 def _acquired(image: _Image, modified: datetime, facts: Facts) -> datetime | None:
     """When the image was taken, from its tags.
 
-    DigitalMicrograph writes date and time as the computer's locale spells them, and in ``Acquisition Time (OS)`` the
-    instant in 100 ns since 1601 UTC. The two together give the clock's offset from UTC and tell day from month;
-    without the instant `_day_first` decides.
+    DigitalMicrograph writes date and time as the computer's locale spells them, and in ``Acquisition Time
+    (OS)`` the instant in 100 ns since 1601 UTC. The two together give the clock's offset from UTC and tell
+    day from month; without the instant `_day_first` decides.
 
     Returns
     -------
@@ -695,8 +687,7 @@ def _acquired(image: _Image, modified: datetime, facts: Facts) -> datetime | Non
     instant = _instant(image)
     texts = [(_text(bar, "Acquisition Date"), _text(bar, "Acquisition Time"))]
     places = [
-        (_text(image.tags, *path[:2], path[2]), _text(image.tags, *path[:2], path[3]))
-        for path in ACQUISITION_PLACES
+        (_text(image.tags, *path[:2], path[2]), _text(image.tags, *path[:2], path[3])) for path in ACQUISITION_PLACES
     ]
     texts = texts + places if instant else places + texts
     for date_text, time_text in texts:
@@ -719,7 +710,7 @@ def _acquired(image: _Image, modified: datetime, facts: Facts) -> datetime | Non
 
 
 def _instant(image: _Image) -> datetime | None:
-    """The moment of the acquisition in UTC, where the file has it as a number."""
+    """Find the moment of the acquisition in UTC, where the file has it as a number."""
     windows = _dig(image.tags, "DataBar", "Acquisition Time (OS)")
     unix = _dig(image.tags, "Acquisition", "Frame", "Sequence", "Acquisition Start Time (epoch)")
     for epoch, ticks, value in ((WINDOWS_EPOCH, 1e7, windows), (UNIX_EPOCH, 1e3, unix)):
@@ -742,9 +733,7 @@ def _dates(text: str) -> list[date]:
         orders = [(first, second, third)]
     else:
         year = third if len(found[4]) == 4 else 2000 + third
-        orders = (
-            [(year, second, first)] if found[2] == "." else [(year, first, second), (year, second, first)]
-        )
+        orders = [(year, second, first)] if found[2] == "." else [(year, first, second), (year, second, first)]
     days = []
     for order in orders:
         try:
@@ -776,8 +765,9 @@ def _unambiguous(
 ) -> tuple[datetime, str]:
     """Which of a month-first and a day-first reading is right, with the doubt that remains.
 
-    The file's other dates decide, then the day on which the file was written, then the locale's habits: only places
-    that write the month first also write ``5:04 PM`` and no leading zeros (or, Nion Swift, two-digit years).
+    The file's other dates decide, then the day on which the file was written, then the locale's habits:
+    only places that write the month first also write ``5:04 PM`` and no leading zeros (or, Nion Swift,
+    two-digit years).
     """
     month_first, day_first = walls
     for text in _other_dates(image.tags):
@@ -794,7 +784,7 @@ def _unambiguous(
     order = "day" if day_habit else "month"
     return (
         chosen,
-        f"{date_text!r} was read with the {order} first, as its spelling suggests; it might be otherwise",
+        f"{date_text!r} was read with the {order} first, as its spelling suggests",
     )
 
 
@@ -814,7 +804,7 @@ def _other_dates(tree: Any) -> Iterator[str]:
 
 
 def _pixels(image: _Image, path: Path, byte_order: str, facts: Facts) -> Pixels | None:
-    """The image's numbers, mapped from the file; None with a warning where they cannot be had."""
+    """Map the image's numbers from the file; None with a warning where they cannot be had."""
     import numpy as np
 
     code, stored = image.pixel_type, image.stored_shape
@@ -839,13 +829,15 @@ def _pixels(image: _Image, path: Path, byte_order: str, facts: Facts) -> Pixels 
 
 
 def _whole_fourier(half: Any) -> Any:
-    """The whole transform of a real image, lazily, from the half that the file holds.
+    """Complete the transform of a real image, lazily, from the half that the file holds.
 
-    Rows run from the most negative to the most positive frequency, columns from zero to the highest; the rest follows
-    from F(-u, -v) = F*(u, v), which for an even number of rows leaves the first row in its place.
+    Rows run from the most negative to the most positive frequency, columns from zero to the highest; the
+    rest follows from F(-u, -v) = F*(u, v), which for an even number of rows leaves the first row in its
+    place.
     """
-    import dask.array as da
+    from dask import array
 
+    da: Any = array
     known = da.from_array(half, chunks="auto")
     mirrored = da.concatenate((known[..., :1, :], known[..., :0:-1, :]), axis=-2)
     return da.concatenate((known[..., ::-1], mirrored[..., 1:-1].conj()), axis=-1)
@@ -858,7 +850,7 @@ class DigitalMicrographExtractor(Extractor):
     version: ClassVar[str] = "1"
     extensions: ClassVar[frozenset[str]] = frozenset({".dm3", ".dm4"})
 
-    def accepts(self, source: Source, head: bytes) -> bool:
+    def accepts(self, source: Source, head: bytes) -> bool:  # noqa: ARG002
         """Any file so named: a damaged one is better reported than passed on."""
         return True
 

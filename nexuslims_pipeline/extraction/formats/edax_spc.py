@@ -100,9 +100,7 @@ class EdaxSpc(Extractor):
             raise ExtractionError(msg)
         facts = _facts(header, raw)
         if present < channels:
-            facts.warnings["Pixels"] = (
-                f"The file ends after {present} of {channels} channels (a copy that broke off?)."
-            )
+            facts.warnings["Pixels"] = f"The file ends after {present} of {channels} channels (a copy that broke off?)."
         signal = Signal(
             "Spectrum",
             _technique(header),
@@ -165,9 +163,7 @@ def _acquired(raw: bytes, facts: Facts) -> datetime | None:
 def _pixels(source: Source, header: dict[str, Any], channels: int) -> Pixels:
     import numpy as np
 
-    counts = np.memmap(
-        source.path, mode="r", dtype="<u4", offset=int(header["data_start"]), shape=(channels,)
-    )
+    counts = np.memmap(source.path, mode="r", dtype="<u4", offset=int(header["data_start"]), shape=(channels,))
     start = _shortest(header["start_energy"])
     axis = Axis(
         channels,

@@ -209,11 +209,7 @@ def _read_header(line: str, spectrum: Spectrum) -> str:
     keyword = parts[1]
     if unit := name[parts.start(2) :].strip():
         spectrum.units[keyword] = unit
-    if (
-        keyword in {"TITLE", "COMMENT"}
-        and spectrum.header.get(keyword)
-        and len(spectrum.header[keyword]) < 4000
-    ):
+    if keyword in {"TITLE", "COMMENT"} and spectrum.header.get(keyword) and len(spectrum.header[keyword]) < 4000:
         value = f"{spectrum.header[keyword]} {value}"
     if keyword != "SPECTRUM":
         spectrum.header[keyword] = value
@@ -364,7 +360,8 @@ def _pixels(spectrum: Spectrum) -> Pixels:
 
     step, start, unit = _axis(spectrum)
     values: Any = np.array(spectrum.values, dtype=np.float64)
-    axis = Axis(len(spectrum.values), step or 1.0, start, unit, spectrum.header.get("XLABEL", "") or "Energy")
+    label = re.sub(r"\s*\(.*\)$", "", spectrum.header.get("XLABEL", ""))
+    axis = Axis(len(spectrum.values), step or 1.0, start, unit, label or "Energy")
     return Pixels(values, (axis,))
 
 

@@ -10,10 +10,11 @@ tag    content
 =====  ===========================================================================================
 
 Some versions append the same text to the file instead. All numbers of the sections are in SI units and
-radians: metres for the stage, pascal for the chamber whatever the vacuum mode. Sections are named by others:
-``[Beam] Beam=EBeam`` means the section ``[EBeam]``, likewise ``[Beam] Scan`` and ``[Detectors] Name``. The
-image has the rows of the picture (``[Image] ResolutionY``) and below them those of the data bar; field widths
-and pixel sizes are those of the picture.
+radians: metres for the stage, pascal for the chamber whatever the vacuum mode (with ``ChPressure=79.8238``
+the data bar reads 5.99e-1 Torr). Sections are named by others: ``[Beam] Beam=EBeam`` means the section
+``[EBeam]``, likewise ``[Beam] Scan`` and ``[Detectors] Name``. The image has the rows of the picture
+(``[Image] ResolutionY``) and below them those of the data bar; field widths and pixel sizes are those of the
+picture.
 The numbers of the tags are in https://github.com/cgohlke/tifffile.
 """
 
@@ -26,7 +27,14 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded
 from nexuslims_pipeline.extraction.model import DatasetType, ExtractionError, Extractor, Signal, Source
-from nexuslims_pipeline.extraction.raster import TIFF_MAGIC, open_tiff, tag_bytes, tiff_page, tiff_raster
+from nexuslims_pipeline.extraction.raster import (
+    TIFF_MAGIC,
+    open_tiff,
+    tag_bytes,
+    tiff_page,
+    tiff_raster,
+    unread_tags,
+)
 from nexuslims_pipeline.extraction.vendor_text import decode, local_time, number, parse_xml, xml_texts
 from nexuslims_pipeline.metadata.units import tidy
 
@@ -231,9 +239,7 @@ class FeiTiff(Extractor):
         else:
             raw, cut, rest = raw.partition(b"<?xml")
             signal = _of_sections(parse_sections(raw), xml or cut + rest, facts)
-        facts.warnings |= {
-            name: text for name, text in (("Pixels", raster.problem), ("TIFF Tags", lost)) if text
-        }
+        facts.warnings |= {name: text for name, text in (("Pixels", raster.problem), ("TIFF Tags", lost)) if text}
         facts.add("Data Bar Rows", raster.shape[-2] - _picture_rows(signal.native, raster.shape[-2]) or None)
         signal.shape = raster.shape
         signal = facts.give_to(signal)
@@ -420,9 +426,7 @@ def _of_labels(raw: bytes, facts: Facts) -> Signal:
                 continue
         if magnitude is not None and unit in LABEL_UNITS:
             facts.add(name, magnitude, LABEL_UNITS[unit])
-        elif magnitude is not None and (
-            not unit or (name == "magnification" and unit.lower() in {"x", "kx"})
-        ):
+        elif magnitude is not None and (not unit or (name == "magnification" and unit.lower() in {"x", "kx"})):
             facts.add(name, magnitude * (1000 if unit.lower() == "kx" else 1))
         else:
             facts.add(name, f"{value} {unit}".strip())

@@ -48,9 +48,7 @@ class PlainImage(Extractor):
 
     name: ClassVar[str] = "plain_image"
     version: ClassVar[str] = "1"
-    extensions: ClassVar[frozenset[str]] = frozenset(
-        {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff"}
-    )
+    extensions: ClassVar[frozenset[str]] = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff"})
 
     def accepts(self, source: Source, head: bytes) -> bool:  # noqa: ARG002 - the head says it all
         """Whether it begins like a picture, whatever its extension says."""
@@ -94,9 +92,7 @@ def _of_picture(source: Source) -> Signal:
             facts.add("Frames", frames if frames > 1 else None)
         except Exception as fault:  # Pillow raises whatever damaged EXIF leads it into
             facts.warnings["EXIF"] = f"It was not read: {str(fault)[:120]}"
-        comments = {
-            key: text for key, text in image.info.items() if isinstance(text, str) or key == "comment"
-        }
+        comments = {key: text for key, text in image.info.items() if isinstance(text, str) or key == "comment"}
         kind = image.format or ""
     for key in list(comments)[:MOST_TEXTS]:
         facts.add(str(key)[:80], _clean(comments[key]), group="Embedded Text")
@@ -176,7 +172,7 @@ def _imagej_pixel(tiff: Any, settings: Mapping[str, str]) -> tuple[float, float,
     sizes = []
     for code in (X_RESOLUTION, Y_RESOLUTION):
         tag = tiff_page(tiff).tags.get(code)
-        if tag is None or not isinstance(tag.value, tuple) or 0 in tag.value:
+        if tag is None or not isinstance(tag.value, tuple) or len(tag.value) != 2 or 0 in tag.value:
             return None
         sizes.append(tag.value[1] / tag.value[0])
     return sizes[0], sizes[1], unit

@@ -60,9 +60,7 @@ class PlainText(Extractor):
             text, encoding = decode(raw if complete else _whole_characters(raw))
             extensions: dict[str, object] = {"Encoding": encoding}
             if source.path.stat().st_size <= COUNTED_BYTES:
-                extensions["Lines"] = (
-                    _lines(text) if complete else _count(raw + file.read(COUNTED_BYTES), encoding)
-                )
+                extensions["Lines"] = _lines(text) if complete else _count(raw + file.read(COUNTED_BYTES), encoding)
         signal = Signal("Misc", "Text", extensions=extensions, text=text)
         if not complete:
             signal.warnings["Preview"] = f"It shows the first {SHOWN_BYTES >> 10} kB of the text."

@@ -1,8 +1,8 @@
 """FEI's TEM Imaging & Analysis: one signal per ``.ser`` file, described by the ``.emi`` file beside it.
 
-A ``.ser`` file holds a series of equal elements, spectra or images. Layout, all little-endian, as documented by
-Dr Chris Boothroyd ("TIA file format", https://www.er-c.org/cbb/info/TIAformat/); N is 4 bytes up to series version
-0x210 and 8 from then on.
+A ``.ser`` file holds a series of equal elements, spectra or images. Layout, all little-endian, as
+documented by Dr Chris Boothroyd ("TIA file format", https://www.er-c.org/cbb/info/TIAformat/); N is 4 bytes
+up to series version 0x210 and 8 from then on.
 
 ===========  =======================================================================================
 header       byte order 0x4949 (2 bytes), series id 0x0197 (2), version (2), data type (4: 0x4120
@@ -17,8 +17,9 @@ image        the same calibration for x and for y (20 each), number type (2), wi
 tag          type (2), nothing (2), seconds since 1970 UTC (4), for 0x4142 x and y (8 each)
 ===========  =======================================================================================
 
-The ``.emi`` file is a private binary container; within it lies one XML element ``<ObjectInfo>`` per object on TIA's
-screen. An object has no reference to its series: they are told by order, by kind and by the number of channels.
+The ``.emi`` file is a private binary container; within it lies one XML element ``<ObjectInfo>`` per object
+on TIA's screen. An object has no reference to its series: they are told by order, by kind and by the number
+of channels.
 """
 
 import math
@@ -30,7 +31,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded, on_its_clock, spectral_type
 from nexuslims_pipeline.extraction.model import (
@@ -60,7 +61,7 @@ MAX_XML = 1 << 22
 MAX_OBJECTS = 1000
 LARGEST_METRES = 1e-4
 SMALLEST_RECIPROCAL = 1e3
-"""TIA does not write the unit of an image: a pixel is 1e-12 to 1e-5 metres or 1e6 to 1e10 reciprocal metres wide."""
+"""TIA writes no unit for an image: a pixel is 1e-12 to 1e-5 metres or 1e6 to 1e10 reciprocal metres wide."""
 X_RAY_STEP = 2.5
 """Least energy per channel in eV of an X-ray detector; an energy-loss spectrometer has less."""
 ACQUIRED = re.compile(r"\w{3} (\w{3}) +(\d{1,2}) (\d{1,2}):(\d{2}):(\d{2}) (\d{4})")
@@ -72,15 +73,18 @@ UNITS = {
 }  # fmt: skip
 """Units of ``ExperimentalDescription`` as pint spells them."""
 LABELS = {
-    "High tension": "acceleration_voltage", "Magnification": "magnification", "Camera length": "camera_length",
-    "Emission": "emission_current", "Stem rotation": "scan_rotation", "User": "operator", "Stage X": "stage_x",
-    "Stage Y": "stage_y", "Stage Z": "stage_z", "Stage A": "stage_alpha", "Stage B": "stage_beta",
+    "High tension": "acceleration_voltage", "Magnification": "magnification",
+    "Camera length": "camera_length", "Emission": "emission_current", "Stem rotation": "scan_rotation",
+    "User": "operator", "Stage X": "stage_x", "Stage Y": "stage_y", "Stage Z": "stage_z",
+    "Stage A": "stage_alpha",
+    "Stage B": "stage_beta",
     "Stem rotation correction": "STEM Rotation Correction",
 }  # fmt: skip
 """Labels of ``ExperimentalDescription`` that become fields."""
 ACQUISITION = {
-    "IntegrationTime": ("acquisition_time", "s"), "FrameTime": ("frame_time", "s"), "Binning": ("Binning", None),
-    "CameraNamePath": ("acquisition_device", None), "EnergyResolution": ("Energy Resolution", "eV"),
+    "IntegrationTime": ("acquisition_time", "s"), "FrameTime": ("frame_time", "s"),
+    "Binning": ("Binning", None), "CameraNamePath": ("acquisition_device", None),
+    "EnergyResolution": ("Energy Resolution", "eV"),
     "ShapingTime": ("Shaping Time", "µs"), "NumberSpectra": ("Number of Spectra", None),
     "BiasCorrection": ("Bias Correction", None), "GainCorrection": ("Gain Correction", None),
 }  # fmt: skip
@@ -169,7 +173,7 @@ def _parse_series(path: Path, content: "mmap.mmap") -> _Series:
     signal_axes, dtype, start = _element(_Cursor(content, int(offsets[0])), data_type == IMAGES)
     size = math.prod(axis.size for axis in signal_axes) * dtype.itemsize
     if int(offsets.max()) + start + size > len(content):
-        msg = f"the series is cut off: its {recorded} elements go on beyond byte {len(content)}, where the file ends"
+        msg = f"the series is cut off: the file ends at byte {len(content)}, before the last element does"
         raise ExtractionError(msg)
     first, second = (_tag(content, int(tag), tag_type) for tag in (tags[0], tags[min(1, recorded - 1)]))
     navigation = _navigation(dimensions, recorded, column_first=first[1:] != second[1:] and first[2] != second[2])
@@ -201,9 +205,9 @@ def _dimension(cursor: _Cursor) -> Axis:
 def _calibrated(
     size: int, offset: float, step: float, reference: int, units: str, name: str, *, navigation: bool = False
 ) -> Axis:
-    """An axis; lengths in nanometres, reciprocal ones in 1/nm, without calibration where the file has nonsense."""
+    """Make an axis, in nm or 1/nm where it has lengths, uncalibrated where the file has nonsense."""
     factor, unit = {"meters": (1e9, "nm"), "1/meters": (1e-9, "1/nm")}.get(units, (1.0, units))
-    if not (math.isfinite(offset) and math.isfinite(step)) or step == 0:
+    if not (math.isfinite(offset) and math.isfinite(step)) or step == 0 or (units == "meters" and abs(step) > 0.1):
         return Axis(size, name=name, navigation=navigation)
     return Axis(size, step * factor, (offset - reference * step) * factor, unit, name, navigation)
 
@@ -233,11 +237,11 @@ def _element(cursor: _Cursor, image: bool) -> tuple[tuple[Axis, ...], "np.dtype[
     import numpy as np
 
     if image:
-        (*x, ), (*y, ) = cursor.take("ddI"), cursor.take("ddI")
+        (*x,), (*y,) = cursor.take("ddI"), cursor.take("ddI")
         code, width, height = cursor.take("HII")
         axes = tuple(
-            _calibrated(size, *calibration, units=_length_unit(calibration[1]), name=name)
-            for size, calibration, name in ((height, y, "y"), (width, x, "x"))
+            _calibrated(size, offset, step, reference, _length_unit(step), name)
+            for size, (offset, step, reference), name in ((height, y, "y"), (width, x, "x"))
         )
         start = 50
     else:
@@ -370,10 +374,14 @@ def _parse_object(xml: bytes) -> _Object:
     root = parse_xml(xml)
     entries = root.iterfind("ExperimentalDescription/Root/Data")
     description = tuple(
-        tuple((entry.findtext(part) or "").strip() for part in ("Label", "Value", "Unit")) for entry in entries
+        (_text_of(entry, "Label"), _text_of(entry, "Value"), _text_of(entry, "Unit")) for entry in entries
     )
     tree = {child.tag: _tree(child) for child in root if child.tag != "ExperimentalDescription"}
     return _Object(tree, description)
+
+
+def _text_of(element: Any, name: str) -> str:
+    return str(element.findtext(name) or "").strip()
 
 
 def _tree(element: Any) -> Any:
@@ -383,7 +391,7 @@ def _tree(element: Any) -> Any:
 
 
 def _chosen(objects: list[_Object], number: int, series: _Series) -> _Object | None:
-    """The object that describes the series: the one at its number if that fits, else the first that fits."""
+    """Choose the object that describes the series: the one at its number, else the first that fits."""
     own = objects[number - 1] if 0 < number <= len(objects) else None
     if own and own.describes(series):
         return own
@@ -392,7 +400,8 @@ def _chosen(objects: list[_Object], number: int, series: _Series) -> _Object | N
 
 def _add_description(facts: Facts, described: _Object) -> None:
     for label, value, unit in described.description:
-        group, name = ("Tecnai Filter", label[7:]) if label.startswith("Filter ") else (None, LABELS.get(label, label))
+        of_filter = label.startswith("Filter ")
+        group, name = ("Tecnai Filter", label[7:]) if of_filter else (None, LABELS.get(label, label))
         if name == label or group:
             name = " ".join(word[:1].upper() + word[1:] for word in name.split())
         if not value:
@@ -425,7 +434,7 @@ def _add_acquisition(facts: Facts, described: _Object, dataset_type: DatasetType
 
 def _types(series: _Series, described: _Object | None, mode: str) -> tuple[DatasetType, str]:
     """Dataset type and technique, from the numbers' axes first and the column's mode second."""
-    scanned = any(axis.navigation and axis.units == "nm" for axis in series.axes)
+    scanned = any(axis.navigation and axis.name == "Position" for axis in series.axes)
     column = "STEM" if "STEM" in mode or (not mode and scanned) else "TEM" if mode else ""
     if not series.images:
         return spectral_type(series.axes), f"{column}_{_spectroscopy(series, described)}".lstrip("_")
@@ -458,7 +467,7 @@ def _acquired(series: _Series, described: _Object | None) -> datetime | None:
 
 
 def _signal(path: Path, objects: list[_Object], facts: Facts) -> Signal:
-    """The dataset of one ``.ser`` file."""
+    """Read the dataset of one ``.ser`` file."""
     series = _read_series(path)
     numbered = NUMBERED.fullmatch(path.stem)
     described = _chosen(objects, int(numbered[2]) if numbered else 1, series)
@@ -470,7 +479,7 @@ def _signal(path: Path, objects: list[_Object], facts: Facts) -> Signal:
     if described:
         _add_acquisition(facts, described, dataset_type)
     elif objects:
-        facts.warnings["Series"] = "the .emi file does not describe this series: only the microscope's values are known"
+        facts.warnings["Series"] = "the .emi file describes the microscope, but not this series"
     if instrument and instrument is not described:
         facts.add("Instrument Values From", "another object of the .emi file")
     if series.left_out:
@@ -504,7 +513,7 @@ class TiaExtractor(Extractor):
         return True
 
     def extract(self, source: Source) -> list[Signal]:
-        """The signal of a ``.ser`` file, or those of all ``.ser`` files that belong to an ``.emi`` file."""
+        """Read the signal of a ``.ser`` file, or those of all that belong to an ``.emi`` file."""
         if source.path.suffix.lower() == ".emi":
             return _of_container(source.path)
         facts = Facts()
@@ -537,15 +546,15 @@ def _of_container(path: Path) -> list[Signal]:
         except ExtractionError as fault:
             faults[series.name] = str(fault)
     if not signals:
-        msg = "; ".join(f"{name}: {fault}" for name, fault in faults.items()) or "its .ser files are missing"
+        reasons = [f"{name}: {reason}" for name, reason in faults.items()]
+        msg = "; ".join(reasons) or "the .ser files, which hold its numbers, are missing"
         raise ExtractionError(msg)
-    for name, fault in faults.items():
-        signals[0].warnings[name] = fault
+    signals[0].warnings.update(faults)
     return signals
 
 
 def _series_beside(path: Path) -> list[Path]:
-    """The ``.ser`` files of an ``.emi`` file, by number; links are not followed."""
+    """List the ``.ser`` files of an ``.emi`` file, by number; links are not followed."""
     found = {}
     for candidate in path.parent.iterdir():
         numbered = NUMBERED.fullmatch(candidate.stem)

@@ -1,0 +1,1 @@
+"""Timing of the pipeline and of NexusLIMS on one input and one machine."""

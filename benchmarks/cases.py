@@ -1,0 +1,285 @@
+"""The benchmarks: each is given a scratch folder and yields rows of the report."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks import inputs
+from benchmarks.measure import Cost, OpenedFiles, run, tree
+from benchmarks.peer import NexusLims
+
+ROUNDS = 3
+CLUSTERING_LIMIT = 300.0
+"""Seconds after which NexusLIMS's clustering is given up."""
+HEADER_FOLDERS = ("dm3", "dm4", "tia", "tif_fei", "tif_tescan", "tif_zeiss_orion", "spc", "msa")
+"""Formats that NexusLIMS has an extractor for, by their folder in the corpus."""
+HEADER_LIMITS_MS = {
+    "dm3/Titan_STEM_stack_dataZeroed.dm3": 5.2,
+    "dm3/multi_signal.dm3": 4.5,
+    "dm4/neoarm-gatan_SI_dataZeroed.dm4": 17.9,
+    "tif_fei/scios_multigis_metadata_sections.tif": 3.8,
+    "tif_tescan/tescan-pfib_dataZeroed.tif": 2.0,
+}
+"""What reading nothing but the metadata took with RosettaSciIO's own parsers, for files of the corpus."""
+HEAVY = (
+    "hyperspy",
+    "rsciio",
+    "sklearn",
+    "scipy",
+    "pandas",
+    "matplotlib",
+    "lxml",
+    "pint",
+    "h5py",
+    "PIL",
+    "numpy",
+    "dask",
+)
+LOADING = f"""
+import sys
+import nexuslims_pipeline.definitions
+print(" ".join(name for name in {HEAVY!r} if name in sys.modules) or "none")
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the report; `theirs` is None where there is nothing to compare with."""
+
+    what: str
+    unit: str
+    ours: float
+    theirs: float | None = None
+    aim: str = ""
+    note: str = ""
+    gave_up: bool = False
+    """Whether `theirs` is only the limit at which NexusLIMS was stopped."""
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times as much NexusLIMS needs."""
+        return self.theirs / self.ours if self.theirs and self.ours else None
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a benchmark works with."""
+
+    scratch: Path
+    """An empty folder of its own."""
+    nexuslims: NexusLims
+    corpus: Path | None
+
+
+def clustering(bench: Bench) -> Iterator[Row]:
+    """Clustering alone, imports not counted."""
+    for count, rounds in ((100, ROUNDS), (400, 1)):
+        folder = bench.scratch / str(count)
+        _write("files", folder, count)
+        ours = _ours("cluster", count)
+        settings = bench.nexuslims.environment(bench.scratch, bench.scratch / "data")
+        theirs, _ = bench.nexuslims.ask("cluster", settings, folder=str(folder), limit=CLUSTERING_LIMIT, rounds=rounds)
+        gave_up = theirs.get("gave_up", False)
+        told = f"{ours['activities']} activities" + ("" if gave_up else f", NexusLIMS {theirs['activities']}")
+        yield Row(
+            f"clustering, {count} files", "s", ours["seconds"], theirs["seconds"], "≥ 500×", told, gave_up=gave_up
+        )
+    for count in (10_000, 100_000):
+        ours = _ours("cluster", count)
+        yield Row(f"clustering, {count} files", "s", ours["seconds"], note=f"{ours['activities']} activities")
+
+
+def session(bench: Bench) -> Iterator[Row]:
+    """A session of dm3 files from the raw files to the valid record, whole processes."""
+    facility = bench.scratch / "facility"
+    _write("session", facility)
+    instruments = facility / "instruments"
+    build: list[str | Path] = [_command(), "build", "--from", f"{inputs.SESSION_START.date()}", "--json"]
+    start, end = inputs.SESSION_START, inputs.SESSION_START + timedelta(hours=inputs.SESSION_HOURS)
+
+    def ours() -> Cost:
+        shutil.rmtree(facility / "data", ignore_errors=True)
+        cost = run(build, _settings(facility))
+        (outcome,) = json.loads(cost.output)
+        previews = len(list((facility / "data").rglob("*.png")))
+        _require(outcome["state"] == "BUILT" and outcome["datasets"] == previews == inputs.IMAGES, outcome)
+        return cost
+
+    def theirs() -> Cost:
+        data = bench.scratch / "nexuslims"
+        shutil.rmtree(data, ignore_errors=True)
+        data.with_suffix(".db").unlink(missing_ok=True)
+        settings = bench.nexuslims.environment(instruments, data)
+        bench.nexuslims.ask(
+            "prepare", settings, instrument=inputs.INSTRUMENT, folder=inputs.FOLDER, time_zone=inputs.TIME_ZONE
+        )
+        built, cost = bench.nexuslims.ask(
+            "session",
+            settings,
+            instrument=inputs.INSTRUMENT,
+            start=start.isoformat(),
+            end=end.isoformat(),
+            record=str(data / "record.xml"),
+        )
+        _require(built["valid"] and built["datasets"] == built["previews"] == inputs.IMAGES, built)
+        return cost
+
+    first, _ = ours(), theirs()  # imports compile, Dagster makes its database
+    our_costs, their_costs = zip(*((ours(), theirs()) for _ in range(ROUNDS)), strict=True)
+    what = f"session of {inputs.IMAGES} dm3"
+    note = f"whole process; {first.wall:.1f} s the very first time (new Dagster home)"
+    yield Row(f"{what}, wall", "s", _wall(our_costs), _wall(their_costs), "≥ 5×", note)
+    yield Row(f"{what}, CPU", "s", _cpu(our_costs), _cpu(their_costs), "≥ 5×", "all processes together")
+    yield Row(f"{what}, peak memory", "MiB", _peak(our_costs), _peak(their_costs), note="largest process")
+
+
+def headers(bench: Bench) -> Iterator[Row]:
+    """Metadata alone, file by file, warm."""
+    if bench.corpus is None:
+        print("headers: needs --corpus or NX_TEST_CORPUS", file=sys.stderr)
+        return
+    listed = {folder: _corpus_files(bench.corpus, folder) for folder in HEADER_FOLDERS}
+    files = [str(path) for paths in listed.values() for path in paths]
+    ours = _ours("headers", files)
+    settings = bench.nexuslims.environment(bench.corpus, bench.scratch / "data")
+    theirs, _ = bench.nexuslims.ask("headers", settings, files=files)
+    for folder, paths in listed.items():
+        both = [str(path) for path in paths if ours[str(path)] and theirs[str(path)]]
+        if both:
+            yield Row(
+                f"header, {folder}",
+                "ms/file",
+                median(ours[file] for file in both),
+                median(theirs[file] for file in both),
+                note=f"{len(both)} of {len(paths)} files read by both; slowest {max(ours[f] for f in both):.1f} ms",
+            )
+    for name, limit in HEADER_LIMITS_MS.items():
+        if (found := ours.get(str(bench.corpus / name))) is not None:
+            yield Row(f"header, {name}", "ms", found, theirs[str(bench.corpus / name)], f"≤ {limit} ms")
+
+
+def idle(bench: Bench) -> Iterator[Row]:
+    """A run that finds nothing to do, on the demo facility."""
+    facility = bench.scratch / "demo"
+    build: list[str | Path] = [_command(), "build", "--from", "2026-03-01", "--json"]
+    with OpenedFiles(_made(facility / "instruments")) as first:
+        run([_command(), "demo", "--folder", facility])
+    settings = _settings(facility)
+    run(build, settings)
+    before = {name: tree(facility / name) for name in ("data", "dagster_home")}
+    costs, outcomes, opened = [], [], []
+    for _ in range(ROUNDS):
+        with OpenedFiles(facility / "instruments") as again:
+            costs.append(run(build, settings))
+        opened += again.names
+        outcomes = json.loads(costs[-1].output)
+    _require(not any(outcome["cause"] for outcome in outcomes), outcomes)
+    changed = {name: _differences(old, tree(facility / name)) for name, old in before.items()}
+    what = f"nothing to do, {len(outcomes)} sessions"
+    note = f"wrote {changed['data']} files in the store, {changed['dagster_home']} in Dagster's home"
+    yield Row(f"{what}, wall", "s", _wall(costs), note=note)
+    yield Row(f"{what}, CPU", "s", _cpu(costs))
+    note = f"{len(first.names)} when they were made and built (inotify)"
+    yield Row(f"{what}, raw files opened", "", float(len(opened)), aim="0", note=note)
+
+
+def loading(bench: Bench) -> Iterator[Row]:
+    """Import of the code location, as each Dagster process does it."""
+    facility = bench.scratch / "facility"
+    _write("session", facility)
+    costs = [run([sys.executable, "-c", LOADING], _settings(facility)) for _ in range(5)]
+    dagster = [run([sys.executable, "-c", "import dagster"]) for _ in range(5)]
+    note = f"`import dagster` alone: {_wall(dagster):.2f} s wall, {_cpu(dagster):.2f} s CPU"
+    yield Row("loading the code location, wall", "s", _wall(costs), aim="< 2 s", note=note)
+    yield Row("loading the code location, CPU", "s", _cpu(costs), note=f"heavy modules: {costs[0].output.strip()}")
+
+
+def memory(bench: Bench) -> Iterator[Row]:
+    """Peak memory for a large series: metadata and preview."""
+    peaks: dict[int, tuple[Cost, Cost]] = {}
+    settings = bench.nexuslims.environment(bench.scratch, bench.scratch / "data")
+    for images in (1, inputs.BIG_SER_IMAGES):
+        path = bench.scratch / f"series of {images}_1.ser"
+        _write("ser", path, images)
+        ours = run([_command(), "extract", path, "--preview-folder", bench.scratch / "previews"])
+        _require("preview:" in ours.output, ours.output)
+        answer, theirs = bench.nexuslims.ask("extract", settings, file=str(path))
+        _require(answer["previews"] == answer["datasets"] == 1, answer)
+        peaks[images] = ours, theirs
+    (ours_small, theirs_small), (ours_big, theirs_big) = peaks.values()
+    size = f"{(bench.scratch / f'series of {inputs.BIG_SER_IMAGES}_1.ser').stat().st_size / 1e6:.0f} MB ser"
+    yield Row(f"{size}, peak memory", "MiB", ours_big.peak, theirs_big.peak, note="largest process")
+    yield Row(
+        f"{size}, above a series of one image",
+        "MiB",
+        ours_big.peak - ours_small.peak,
+        theirs_big.peak - theirs_small.peak,
+        aim="< 100 MiB",
+    )
+    yield Row(f"{size}, wall", "s", ours_big.wall, theirs_big.wall, note="whole process, once")
+
+
+CASES: dict[str, Callable[[Bench], Iterator[Row]]] = {
+    case.__name__: case for case in (clustering, session, headers, idle, loading, memory)
+}
+
+
+def _write(*request: object) -> None:
+    run([sys.executable, "-m", "benchmarks.inputs", *map(str, request)])
+
+
+def _ours(what: str, request: object) -> Any:
+    return json.loads(run([sys.executable, "-m", "benchmarks.ours", what, json.dumps(request)]).output)
+
+
+def _command() -> Path:
+    return Path(sys.executable).with_name("nexuslims-pipeline")
+
+
+def _settings(facility: Path) -> dict[str, str]:
+    return {
+        "NX_INSTRUMENT_DATA_PATH": str(facility / "instruments"),
+        "NX_DATA_PATH": str(facility / "data"),
+        "NX_INSTRUMENTS_FILE": str(facility / "instruments.yaml"),
+        "NX_NEMO_ADDRESS_1": (facility / "nemo").as_uri() + "/",
+        "NX_NEMO_TZ_1": inputs.TIME_ZONE,
+        "DAGSTER_HOME": str(facility / "dagster_home"),
+    }
+
+
+def _corpus_files(corpus: Path, folder: str) -> list[Path]:
+    described = {".emi", ".hdr"}
+    return sorted(p for p in (corpus / folder).rglob("*") if p.is_file() and p.suffix not in described)
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any]) -> int:
+    return len(dict(before.items() ^ after.items()))
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _require(fact: bool, answer: object) -> None:
+    if not fact:
+        msg = f"the work was not done as expected: {answer}"
+        raise RuntimeError(msg)
+
+
+def _wall(costs: Sequence[Cost]) -> float:
+    return median(cost.wall for cost in costs)
+
+
+def _cpu(costs: Sequence[Cost]) -> float:
+    return median(cost.cpu for cost in costs)
+
+
+def _peak(costs: Sequence[Cost]) -> float:
+    return median(cost.peak for cost in costs)

@@ -1,0 +1,153 @@
+"""The inputs that are timed; the same bytes and times on every machine.
+
+A module of its own that runs as a command, so that the process which measures stays small: Linux counts the
+memory of a parent as the peak of the child that it forks.
+"""
+
+import os
+import random
+import struct
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import yaml
+
+from nexuslims_pipeline.files import write_bytes, write_json
+
+SESSION_START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+SESSION_HOURS = 4
+IMAGES = 20
+PIXELS = 1024
+INSTRUMENT, FOLDER = "Benchmark-TEM", "TEM"
+TIME_ZONE = "America/Denver"
+SER_SIDE = 1024
+BIG_SER_IMAGES = 77
+"""Together 323 MB: the largest series among RosettaSciIO's test files has as many."""
+
+
+def session_times(count: int) -> list[int]:
+    """Modification times of a session in ns since 1970: a file every 20 s, now and then a pause of 15 to 40 min."""
+    rng = random.Random(2026)
+    moment, times = SESSION_START.timestamp() + 600, []
+    for _ in range(count):
+        pause = rng.uniform(900, 2400) if rng.random() < 0.06 else 0
+        moment += rng.lognormvariate(3, 0.6) + pause
+        times.append(int(moment * 1e9))
+    return times
+
+
+def write_empty_files(folder: Path, count: int) -> None:
+    """Files with the times of a session, for NexusLIMS, which clusters files rather than times."""
+    folder.mkdir(parents=True)
+    for number, time_ns in enumerate(session_times(count)):
+        path = folder / f"{number:06}.dm3"
+        path.touch()
+        os.utime(path, ns=(time_ns, time_ns))
+
+
+def write_session(folder: Path) -> None:
+    """A facility with one session of `IMAGES` dm3 images: raw files, NEMO's answers and the list of instruments."""
+    from nexuslims_pipeline.demo import nemo
+
+    start, end = SESSION_START, SESSION_START + timedelta(hours=SESSION_HOURS)
+    user = nemo.User(1, "benchmark", "Bench", "Mark")
+    project = nemo.Project(1, "Benchmarks", "B-1", (1,))
+    tool = nemo.Tool(1, "TEM (benchmark)", "TEM", "Room 1")
+    answers = nemo.Answers("Twenty images", "B-1", samples=(nemo.Sample("Au/C"),))
+    served = {
+        "usage_events": nemo.usage_events([nemo.Use(1, 1, start, end, 1, 1, after=answers)]),
+        "reservations": [],
+        "users": nemo.users([user], [project], [tool], joined=start),
+        "projects": nemo.projects([project]),
+        "tools": nemo.tools([tool], owner=user),
+    }
+    for endpoint, answer in served.items():
+        write_json(folder / "nemo" / f"{endpoint}.json", answer)
+    instrument = {
+        "id": INSTRUMENT,
+        "name": tool.name,
+        "nemo": {"server": "nemo", "tool": 1},
+        "folder": FOLDER,
+        "time_zone": TIME_ZONE,
+    }
+    write_bytes(folder / "instruments.yaml", yaml.safe_dump({"instruments": [instrument]}).encode())
+    for number, time_ns in enumerate(session_times(IMAGES)):
+        path = folder / "instruments" / FOLDER / f"image {number:02}.dm3"
+        write_bytes(path, _image(number))
+        os.utime(path, ns=(time_ns, time_ns))
+
+
+def _image(number: int) -> bytes:
+    """One TEM image, 16 bits per pixel, with the tags that DigitalMicrograph writes for a camera."""
+    from nexuslims_pipeline.demo import pictures
+    from nexuslims_pipeline.demo.digital_micrograph import Calibration, digital_micrograph
+
+    magnification = 100_000.0 + 20_000 * (number // 5)
+    pixel_nm = 60_000 / magnification
+    view = pictures.View(pixel_nm * PIXELS, PIXELS, PIXELS)
+    data = pictures.counted(pictures.bright_field(pictures.gold_particles(), view, number), 1400, number, dark=90)
+    tags = {
+        "Acquisition": {
+            "Device": {"Name": "OneView", "Active Size (pixels)": (4096, 4096)},
+            "Parameters": {"High Level": {"Binning": (4, 4), "Exposure (s)": 0.5, "Processing": "Gain Normalized"}},
+        },
+        "DataBar": {
+            "Acquisition Date": "3/2/2026",
+            "Acquisition Time": f"9:{number + 15:02}:00 AM",
+            "Device Name": "OneView",
+            "Exposure Time (s)": 0.5,
+        },
+        "Microscope Info": {
+            "Cs(mm)": 1.2,
+            "Illumination Mode": "TEM",
+            "Imaging Mode": "IMAGING",
+            "Indicated Magnification": magnification,
+            "Name": "FEI Tecnai Remote",
+            "Operation Mode": "IMAGING",
+            "STEM Camera Length": 0.0,
+            "Stage Position": {"Stage Alpha": 0.0, "Stage X": 112.4 + number, "Stage Y": -86.1, "Stage Z": -42.7},
+            "Voltage": 200_000.0,
+        },
+        "Session Info": {"Microscope": "TEM", "Operator": "Bench Mark", "Specimen": "Au/C"},
+    }
+    axes = [Calibration(pixel_nm, "nm")] * 2
+    return digital_micrograph(data, axes, f"image {number:02}", tags, version=3)
+
+
+def write_ser(path: Path, images: int) -> None:
+    """A sparse TIA series of int32 images, all zeros; layout in `nexuslims_pipeline.extraction.formats.tia`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dimension = struct.pack("<IddII", images, 0.0, 1.0, 0, 6) + b"Number" + struct.pack("<I", 0)
+    header = struct.pack("<4sHIIII", b"II\x97\x01", 0x210, 0x4122, 0x4152, images, images)
+    table = len(header) + 8 + len(dimension)
+    description = struct.pack("<ddI", 0.0, 1e-9, 0) * 2 + struct.pack("<HII", 6, SER_SIDE, SER_SIDE)
+    tag = struct.pack("<HHI", 0x4152, 0, int(SESSION_START.timestamp()))
+    element = len(description) + 4 * SER_SIDE**2 + len(tag)
+    first = table + 8 * images
+    offsets = [first + number * element for number in range(images)]
+    with path.open("wb") as file:
+        file.write(header + struct.pack("<II", table, 1) + dimension)
+        file.write(struct.pack(f"<{images}I", *offsets))
+        file.write(struct.pack(f"<{images}I", *(at + element - len(tag) for at in offsets)))
+        for at in offsets:
+            file.seek(at)
+            file.write(description)
+            file.seek(at + element - len(tag))
+            file.write(tag)
+
+
+def main(arguments: Iterable[str]) -> None:
+    """Write one input: ``files FOLDER COUNT``, ``session FOLDER`` or ``ser FILE IMAGES``."""
+    what, path, *count = arguments
+    if what == "files":
+        write_empty_files(Path(path), int(count[0]))
+    elif what == "session":
+        write_session(Path(path))
+    else:
+        write_ser(Path(path), int(count[0]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

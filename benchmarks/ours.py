@@ -1,0 +1,54 @@
+"""What is timed within one process of this pipeline; answers in JSON on standard output."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.inputs import session_times
+
+ROUNDS = 5
+
+
+def cluster(count: int) -> dict[str, Any]:
+    """Cluster the times of a session of `count` files; the first call, which imports, is not timed."""
+    from nexuslims_pipeline.activities.clustering import cluster
+
+    times = [time_ns / 1e9 for time_ns in session_times(count)]
+    found = cluster(times)
+    return {"seconds": _median(lambda: cluster(times)), "activities": len(found.boundaries) + 1}
+
+
+def headers(files: list[str]) -> dict[str, Any]:
+    """Extract the metadata of each file; milliseconds, or None where it cannot be read."""
+    from nexuslims_pipeline.extraction.registry import choose
+    from nexuslims_pipeline.extraction.standalone import source_of
+
+    def milliseconds(file: str) -> float | None:
+        source = source_of(Path(file))
+        reader = choose(source)
+        if reader is None:
+            return None
+        try:
+            reader.extract(source)
+        except Exception:  # as the pipeline: whatever a vendor file makes its reader raise
+            return None
+        return 1000 * _median(lambda: reader.extract(source))
+
+    return {file: milliseconds(file) for file in files}
+
+
+def _median(action: Callable[[], object]) -> float:
+    seconds = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - started)
+    return median(seconds)
+
+
+if __name__ == "__main__":
+    print(json.dumps(globals()[sys.argv[1]](json.loads(sys.argv[2]))))
