@@ -6,10 +6,9 @@ from dagster import AssetCheckEvaluation, MetadataValue
 
 from assets.session_asset import Done, StageFailedError, check_result, session_asset
 from assets.tables import table
-from nexuslims_pipeline.activities.model import Activity
 from nexuslims_pipeline.inventory.model import Inventory
-from nexuslims_pipeline.metadata.dataset import Dataset
 from nexuslims_pipeline.records.build import build_record
+from nexuslims_pipeline.records.contents import unaccounted_files
 from nexuslims_pipeline.records.schema import SchemaFault, validate
 from resources.storage import InstrumentStorage
 from resources.store import Store
@@ -38,7 +37,7 @@ def record(key: str, storage: InstrumentStorage, store: Store) -> Done | None:
     instrument = storage.instrument(session.instrument_id)
     refused = inventory.with_status("refused", "contested")
     xml = build_record(session, instrument.name, instrument.time_zone, datasets, found, refused)
-    checks = (_schema_check(key, validate(xml)), _completeness_check(key, inventory, datasets, found))
+    checks = (_schema_check(key, validate(xml)), _completeness_check(key, xml, inventory))
     if not checks[0].passed:
         raise StageFailedError(f"the record is not valid and was not kept: {checks[0].description}", checks)
     summary = {
@@ -70,11 +69,8 @@ def _schema_check(key: str, faults: Sequence[SchemaFault]) -> AssetCheckEvaluati
     )
 
 
-def _completeness_check(
-    key: str, inventory: Inventory, datasets: Sequence[Dataset], activities: Sequence[Activity]
-) -> AssetCheckEvaluation:
-    recorded = {d.location for d in datasets} & {name for a in activities for name in a.locations}
-    missing = [e.location for e in inventory.with_status("included") if e.location not in recorded]
+def _completeness_check(key: str, xml: bytes, inventory: Inventory) -> AssetCheckEvaluation:
+    missing = unaccounted_files(xml, inventory.entries)
     return check_result(
         "record",
         "every_file_accounted_for",

@@ -159,12 +159,15 @@ class _Batch:
             self._failed[key] = f"{earlier['asset']} failed: {earlier['error']} Materialise it again from there."
             return
         try:
+            self._store.begin(key)
             done = build(key)
         except Exception as fault:  # one session's fault must not cost the others
             yield from self._fail(key, fault)
             return
         if earlier and (earlier["asset"] == self._stage or done is None or not done.goes_on):
             self._store.clear_failure(key)
+        if done is None or not done.goes_on or self._stage == CHAIN[-1]:
+            self._store.finish(key)
         if done is None:
             self._context.log.info(f"{key} ended at an earlier stage.")
             return

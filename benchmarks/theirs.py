@@ -52,17 +52,21 @@ def prepare(instrument: str, folder: str, time_zone: str) -> None:
 
 
 def cluster(folder: str, limit: float, rounds: int) -> dict[str, Any]:
-    """Cluster the files of a folder; gives up after `limit` seconds."""
+    """Cluster the files of a folder; given up as soon as one round takes `limit` seconds."""
     from nexusLIMS.schemas.activity import cluster_filelist_mtimes
 
     def give_up(*_: object) -> None:
         print(json.dumps({"seconds": limit, "gave_up": True}), flush=True)
         os._exit(0)
 
+    def attempt() -> list[float]:
+        signal.setitimer(signal.ITIMER_REAL, limit)
+        return list(cluster_filelist_mtimes(files))
+
     signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, limit)
     files = sorted(Path(folder).iterdir())
-    seconds, boundaries = _median(lambda: cluster_filelist_mtimes(files), rounds)
+    seconds, boundaries = _median(attempt, rounds)
+    signal.setitimer(signal.ITIMER_REAL, 0)
     return {"seconds": seconds, "activities": len(boundaries) + 1}
 
 

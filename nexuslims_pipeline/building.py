@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nexuslims_pipeline.configuration import Settings
+from nexuslims_pipeline.instruments import ConfigurationError
 from nexuslims_pipeline.sessions.keys import parse_key
 from nexuslims_pipeline.sessions.model import SessionState
 
@@ -65,7 +66,8 @@ class Building:
         Parameters
         ----------
         first, last
-            Days of use to consider; without `first`, as far back as ``NX_HARVEST_DAYS``.
+            Days on which the sessions to consider began, where the instrument stands; without `first`, as far back as
+            ``NX_HARVEST_DAYS``.
         keys
             Build these sessions, whatever has changed, and no others.
         show
@@ -78,8 +80,9 @@ class Building:
         for number, key in enumerate(considered, 1):
             if key in due:
                 instance = instance or dagster_instance(self._site.data_path)
-                print(f"[{number}/{len(considered)}] {key}: {due[key]} …", file=sys.stderr, flush=True)
+                _tell(f"[{number}/{len(considered)}] {key}: {due[key]} …")
                 self._materialise(instance, key)
+                _tell("")
             outcomes.append(self._outcome(key, due.get(key, "")))
             show(outcomes[-1])
         if due:
@@ -111,7 +114,7 @@ class Building:
         keys: list[str] = []
         for name, server in self._site.nemo_servers.items():
             try:
-                uses = discover(
+                found = discover(
                     open_server(server, verify=self._site.verify),
                     self._site.instruments,
                     self._store,
@@ -122,13 +125,14 @@ class Building:
             except NemoError as fault:
                 self.silent_servers.append(f"{name}: {fault}")
                 continue
+            uses = [use for use in found if (first or date.min) <= parse_key(use.key).start_date <= (last or date.max)]
             keys += [use.key for use in uses]
-            due |= {key: found.reason for key, found in answers_due(uses, self._store).items()}
+            changed = answers_due(uses, self._store)
+            due |= {key: changed[key].reason for key in changed}
         due |= {key: reason for key in keys if key not in due and (reason := self._must_repeat(key))}
         sessions = [self._store.ready_session(key) for key in keys if key not in due]
-        due |= {
-            key: found.reason for key, found in files_due(filter(None, sessions), self._storage, self._store).items()
-        }
+        changed = files_due(filter(None, sessions), self._storage, self._store)
+        due |= {key: changed[key].reason for key in changed}
         return keys
 
     def _must_repeat(self, key: str) -> str:
@@ -176,6 +180,9 @@ class Building:
         from resources.nemo import NemoError, open_server
 
         parts = parse_key(key)
+        if parts.server not in self._site.nemo_servers:
+            reason = f"The settings have no NEMO server '{parts.server}'."
+            return Outcome(key, SessionState.FAILED, reason, cause=cause)
         server = open_server(self._site.nemo_servers[parts.server], verify=self._site.verify)
         try:
             usage = server.collect(parts.event_id)
@@ -186,22 +193,35 @@ class Building:
                 return Outcome(key, str(session.state), session.reason, cause=cause)
             found = self._storage.crawl(self._storage.instrument(parts.instrument_id), [session])
             inventory = self._storage.attribute(found, session, claims=claims_of(usage))
-        except (NemoError, OSError, ValueError) as fault:
+        except (NemoError, ConfigurationError, OSError, ValueError) as fault:
             return Outcome(key, SessionState.FAILED, str(fault), cause=cause)
         files = len(inventory.with_status("included", "waiting"))
         return Outcome(key, str(inventory.state), inventory.reason or f"{files} files", files=files, cause=cause)
+
+
+def _tell(progress: str) -> None:
+    """Show what is going on, on a terminal only, in one line that the next overwrites."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{progress}", end="", file=sys.stderr, flush=True)
 
 
 def dagster_instance(data_path: Path) -> Any:
     """The instance of ``DAGSTER_HOME``; without one, an instance that lies in the store.
 
     Dagster's log of runs is kept there, so that the UI shows what the command line did.
+
+    Raises
+    ------
+    ConfigurationError
+        When ``DAGSTER_HOME`` is no absolute path.
     """
     from dagster import DagsterInstance
 
     if not os.environ.get("DAGSTER_HOME"):
         os.environ["DAGSTER_HOME"] = str(data_path / "dagster_home")
     home = Path(os.environ["DAGSTER_HOME"])
+    if not home.is_absolute():
+        raise ConfigurationError(f"DAGSTER_HOME: '{home}' must be an absolute path.")
     home.mkdir(parents=True, exist_ok=True)
     shipped = Path(__file__).parents[1] / "dagster.yaml"
     if not (home / "dagster.yaml").exists() and shipped.exists():

@@ -15,6 +15,7 @@ from dotenv import load_dotenv
 
 from nexuslims_pipeline import __version__
 from nexuslims_pipeline.instruments import ConfigurationError
+from nexuslims_pipeline.sessions.keys import parse_key
 
 FAILED, MISCONFIGURED = 1, 2
 
@@ -46,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--from", dest="first", type=_day, metavar="DATE", help="first day of use, e.g. 2026-03-01")
     build.add_argument("--to", dest="last", type=_day, metavar="DATE", help="last day of use")
     build.add_argument(
-        "--session", dest="keys", action="append", default=[], metavar="KEY", help="only these; repeatable"
+        "--session", dest="keys", type=_key, action="append", default=[], metavar="KEY", help="only these; repeatable"
     )
     build.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")
     build.add_argument("--json", action="store_true", help="one JSON list on standard output")
@@ -76,6 +77,14 @@ def _day(text: str) -> date:
     except ValueError:
         msg = f"'{text}' is no date; write it like 2026-03-01"
         raise argparse.ArgumentTypeError(msg) from None
+
+
+def _key(text: str) -> str:
+    try:
+        parse_key(text)
+    except ValueError as fault:
+        raise argparse.ArgumentTypeError(str(fault)) from None
+    return text
 
 
 def _build(options: argparse.Namespace) -> int:

@@ -13,13 +13,14 @@ from datetime import timedelta
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
+import certifi
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from nexuslims_pipeline.files import write_bytes
 from nexuslims_pipeline.instruments import ConfigurationError, Instruments, load_instruments
 from nexuslims_pipeline.sessions.server_config import NemoServerConfig
 
@@ -27,6 +28,10 @@ ELSEWHERE = ("CDCS", "ELABFTW", "LABARCHIVES", "EMAIL", "EXPORT")
 """Prefixes of NexusLIMS's variables for destinations and mail, which a site may leave set."""
 RETIRED = frozenset({"NX_DB_PATH", "NX_TEST_MODE", "NX_LOG_PATH"})
 """NexusLIMS's variables without a meaning here: Dagster keeps the state and the logs."""
+SERVER_VARIABLES = ("ADDRESS", "TOKEN", "TZ", "NAME", "STRFTIME_FMT", "STRPTIME_FMT")
+"""What a NEMO server is described by: ``NX_NEMO_<WHAT>_<n>``."""
+LONGEST_DAYS = 36_500
+"""Longest span that a setting may ask for: further back there is no NEMO, nor a date that Python can tell."""
 
 
 class Settings(BaseSettings):
@@ -47,25 +52,25 @@ class Settings(BaseSettings):
     """Whether only files of a known format belong to a session, or all."""
     ignore_patterns: Annotated[list[str], NoDecode] = ["*.mib", "*.db", "*.emi", "*.hdr"]
     """File names that are never datasets of their own (they may still describe one)."""
-    file_delay_days: float = Field(default=2.0, gt=0)
+    file_delay_days: float = Field(default=2.0, gt=0, le=LONGEST_DAYS)
     """How long after its end a session without files is waited for, days."""
-    settle_seconds: float = Field(default=60.0, ge=0)
+    settle_seconds: float = Field(default=60.0, ge=0, le=86400)
     """A file younger than this is still being written, seconds."""
-    clustering_sensitivity: float = Field(default=1.0, ge=0)
+    clustering_sensitivity: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     """Divisor of the bandwidth: larger gives more activities; 0 gives one."""
-    clustering_minimum_gap: float = Field(default=0.0, ge=0)
+    clustering_minimum_gap: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Files closer than this are never parted, seconds."""
 
     extraction_workers: int = Field(default_factory=lambda: max(1, len(os.sched_getaffinity(0))), ge=1, le=256)
     """Files read at a time."""
-    file_time_limit: float = Field(default=120.0, gt=0)
+    file_time_limit: float = Field(default=120.0, gt=0, le=86400)
     """Longest time to read one file, seconds."""
     file_memory_limit: int = Field(default=2048, ge=256)
     """Most memory to read one file, MiB."""
 
-    harvest_days: float = Field(default=14.0, gt=0)
+    harvest_days: float = Field(default=14.0, gt=0, le=LONGEST_DAYS)
     """How far back NEMO is read again at every look, to see late edits, days."""
-    watch_days: float = Field(default=30.0, gt=0)
+    watch_days: float = Field(default=30.0, gt=0, le=LONGEST_DAYS)
     """How long after its end a session's files are watched, days."""
     nemo_poll_seconds: int = Field(default=180, ge=30)
     """Time between two looks at a NEMO server."""
@@ -74,6 +79,8 @@ class Settings(BaseSettings):
 
     cert_bundle_file: Path | None = None
     """PEM file with further certificate authorities."""
+    cert_bundle: str | None = None
+    """The same as text, lines parted by ``\\n``; it goes before the file."""
     disable_ssl_verify: bool = False
     """Accept any certificate; for tests only."""
 
@@ -98,10 +105,10 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return value.resolve()
 
-    @field_validator("data_path")
+    @field_validator("data_path", "records_path", "instruments_file")
     @classmethod
-    def _store_is_absolute(cls, value: Path) -> Path:
-        return value.absolute()
+    def _path_is_absolute(cls, value: Path | None) -> Path | None:
+        return value.absolute() if value is not None else None
 
     @field_validator("cert_bundle_file")
     @classmethod
@@ -113,9 +120,16 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _store_lies_outside_raw_data(self) -> Self:
-        if self.data_path.resolve().is_relative_to(self.instrument_data_path):
-            msg = "NX_DATA_PATH lies below NX_INSTRUMENT_DATA_PATH, which is never written; choose another folder"
-            raise ValueError(msg)
+        for name, folder in (("NX_DATA_PATH", self.data_path), ("NX_RECORDS_PATH", self.records_folder)):
+            if folder.resolve().is_relative_to(self.instrument_data_path):
+                msg = f"{name} lies below NX_INSTRUMENT_DATA_PATH, which is never written; choose another folder"
+                raise ValueError(msg)
+        for folder in (self.data_path / "datasets", self.data_path / "stages", self.records_folder):
+            if self.instrument_data_path.is_relative_to(folder.resolve()):
+                msg = (
+                    f"NX_INSTRUMENT_DATA_PATH lies in {folder}, which the pipeline writes; choose another NX_DATA_PATH"
+                )
+                raise ValueError(msg)
         return self
 
     @property
@@ -128,12 +142,20 @@ class Settings(BaseSettings):
         """How long after its end a session without files is waited for."""
         return timedelta(days=self.file_delay_days)
 
-    @property
+    @cached_property
     def verify(self) -> bool | str:
-        """What `requests` wants to know about certificates."""
+        """What `requests` wants to know about certificates: whether to check them, or a file of all authorities."""
         if self.disable_ssl_verify:
             return False
-        return str(self.cert_bundle_file) if self.cert_bundle_file else True
+        if self.cert_bundle:
+            further = self.cert_bundle.replace("\\n", "\n")
+        elif self.cert_bundle_file:
+            further = self.cert_bundle_file.read_text()
+        else:
+            return True
+        bundle = self.data_path / "certificates.pem"
+        write_bytes(bundle, f"{Path(certifi.where()).read_text()}\n{further}\n".encode())
+        return str(bundle)
 
     @cached_property
     def instruments(self) -> Instruments:
@@ -185,7 +207,8 @@ def is_configured() -> bool:
 
 def nemo_servers(given: Mapping[str, str]) -> tuple[dict[str, NemoServerConfig], list[str]]:
     """NEMO servers by name and the mistakes in their variables, from ``NX_NEMO_<WHAT>_<n>``."""
-    numbers = sorted({int(m[1]) for name in given if (m := re.fullmatch(r"NX_NEMO_(?:ADDRESS|TOKEN)_(\d+)", name))})
+    written = (re.fullmatch(r"NX_NEMO_(?:ADDRESS|TOKEN)_([1-9]\d*)", name) for name in given if given[name].strip())
+    numbers = sorted({int(match[1]) for match in written if match})
     servers: dict[str, NemoServerConfig] = {}
     mistakes: list[str] = []
     for n in numbers:
@@ -195,7 +218,7 @@ def nemo_servers(given: Mapping[str, str]) -> tuple[dict[str, NemoServerConfig],
 
         address, token, zone = variable("ADDRESS"), variable("TOKEN"), variable("TZ")
         name = variable("NAME") or ("nemo" if n == 1 else f"nemo{n}")
-        scheme = urlsplit(address or "").scheme
+        scheme = (address or "").partition("://")[0].lower()
         if address is None:
             mistakes.append(f"NX_NEMO_ADDRESS_{n} is missing, but NX_NEMO_TOKEN_{n} is set; add it or remove both.")
         elif scheme not in {"http", "https", "file"}:
@@ -206,9 +229,11 @@ def nemo_servers(given: Mapping[str, str]) -> tuple[dict[str, NemoServerConfig],
             mistakes.append(f"NX_NEMO_TZ_{n}: '{zone}' is no time zone; use an IANA name such as America/Denver.")
         if not re.fullmatch(r"[A-Za-z0-9.]{1,40}", name):
             mistakes.append(f"NX_NEMO_NAME_{n}: use letters, digits and '.' only, at most 40 of them.")
-        if name in servers:
+        if name.replace(".", "").lower() in {known.replace(".", "").lower() for known in servers}:
             mistakes.append(f"NX_NEMO_NAME_{n}: another server is called '{name}' too; choose another name.")
-        if not mistakes and address is not None:
+        if mistakes or address is None:
+            continue
+        try:
             servers[name] = NemoServerConfig(
                 name=name,
                 address=address.rstrip("/") + "/",
@@ -217,20 +242,26 @@ def nemo_servers(given: Mapping[str, str]) -> tuple[dict[str, NemoServerConfig],
                 strptime_format=variable("STRPTIME_FMT"),
                 strftime_format=variable("STRFTIME_FMT"),
             )
+        except ValidationError as error:  # its text shows no input: that may be the token
+            fields = [(str(*e["loc"][:1]) or "address", e["msg"]) for e in error.errors()]
+            mistakes += [f"NX_NEMO_{field.upper()}_{n}: {_reason(message)}." for field, message in fields]
     return servers, mistakes
 
 
 def unknown_variables(given: Mapping[str, str]) -> list[str]:
     """What looks like a misspelt ``NX_`` variable, each with the name that was probably meant."""
     known = ({f"NX_{name.upper()}" for name in Settings.model_fields} - {"NX_NEMO_SERVERS"}) | RETIRED
-    server = re.compile(r"NX_NEMO_(ADDRESS|TOKEN|TZ|NAME|STRFTIME_FMT|STRPTIME_FMT)_\d+")
+    server = re.compile(rf"NX_NEMO_({'|'.join(SERVER_VARIABLES)})_[1-9]\d*")
     found = []
     for name in sorted(given):
         if not name.startswith("NX_") or name in known or server.fullmatch(name):
             continue
         if name.removeprefix("NX_").startswith(ELSEWHERE) or name.startswith("NX_TEST_"):
             continue
-        near = difflib.get_close_matches(name, known, n=1)
+        number = re.sub(r"\D*", "", name.rpartition("_")[2]) or "1"
+        near = difflib.get_close_matches(
+            name, [*known, *(f"NX_NEMO_{what}_{number}" for what in SERVER_VARIABLES)], n=1
+        )
         found.append(f"{name} is not a known setting" + (f"; did you mean {near[0]}?" if near else "."))
     return found
 
@@ -239,5 +270,8 @@ def _mistake(error: dict[str, Any]) -> str:
     name = f"NX_{str(error['loc'][0]).upper()}" if error["loc"] else ""
     if error["type"] == "missing":
         return f"{name} is not set; set it in the environment or in .env (to try the demo, run 'make demo')."
-    reason = error["msg"].removeprefix("Value error, ")
-    return f"{name}: {reason}." if name else f"{reason}."
+    return f"{name}: {_reason(error['msg'])}." if name else f"{_reason(error['msg'])}."
+
+
+def _reason(message: str) -> str:
+    return message.removeprefix("Value error, ")

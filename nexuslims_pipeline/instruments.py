@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
@@ -134,16 +135,17 @@ def load_instruments(path: Path) -> Instruments:
 
     lines = _lines(node)
     mistakes: list[str] = []
-    instruments: list[Instrument] = []
+    instruments: dict[int, Instrument] = {}
     for index, entry in enumerate(content["instruments"]):
         try:
-            instruments.append(Instrument.model_validate(entry))
+            instruments[lines[("instruments", index)]] = Instrument.model_validate(entry)
         except ValidationError as error:
             mistakes += [_mistake(path, lines, index, dict(e)) for e in error.errors()]
-    mistakes += [f"{path}: {clash}" for clash in _clashes(instruments)]
+    for (_, a), (line, b) in combinations(instruments.items(), 2):
+        mistakes += [f"{path}, line {line}: {clash}" for clash in _clashes(a, b)]
     if mistakes:
         raise ConfigurationError("\n".join(mistakes))
-    return Instruments(instruments)
+    return Instruments(list(instruments.values()))
 
 
 def _mistake(path: Path, lines: dict[tuple[Any, ...], int], index: int, error: dict[str, Any]) -> str:
@@ -158,20 +160,21 @@ def _mistake(path: Path, lines: dict[tuple[Any, ...], int], index: int, error: d
     return f"{path}, line {line}: {reason}."
 
 
-def _clashes(instruments: list[Instrument]) -> Iterator[str]:
-    for second in range(len(instruments)):
-        for first in range(second):
-            a, b = instruments[first], instruments[second]
-            if a.id == b.id:
-                yield f"two instruments have the id '{a.id}'; give each its own."
-            if a.nemo == b.nemo:
-                yield f"'{a.id}' and '{b.id}' are both tool {a.nemo.tool} of '{a.nemo.server}'; correct one of them."
-            folder_a, folder_b = PurePosixPath(a.folder), PurePosixPath(b.folder)
-            if folder_a.is_relative_to(folder_b) or folder_b.is_relative_to(folder_a):
-                yield (
-                    f"the folders of '{a.id}' and '{b.id}' lie in one another ('{a.folder}', '{b.folder}'), "
-                    "so that a file could belong to both; give each its own."
-                )
+def _clashes(a: Instrument, b: Instrument) -> Iterator[str]:
+    if _plain(a.id) == _plain(b.id):
+        yield f"the ids '{a.id}' and '{b.id}' are the same but for case and punctuation; give each its own."
+    if a.nemo == b.nemo:
+        yield f"'{a.id}' and '{b.id}' are both tool {a.nemo.tool} of '{a.nemo.server}'; correct one of them."
+    folder_a, folder_b = PurePosixPath(a.folder), PurePosixPath(b.folder)
+    if folder_a.is_relative_to(folder_b) or folder_b.is_relative_to(folder_a):
+        yield (
+            f"the folders of '{a.id}' and '{b.id}' lie in one another ('{a.folder}', '{b.folder}'), "
+            "so that a file could belong to both; give each its own."
+        )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\W", "", name).lower()
 
 
 def _lines(node: Any, where: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], int]:

@@ -22,8 +22,8 @@ from assets.session_asset import CHAIN
 from nexuslims_pipeline.configuration import Settings
 from nexuslims_pipeline.jobs import build_sessions
 from nexuslims_pipeline.sessions.asked import Memory
-from resources.harvest import answers_due, discover, files_due, never_built, watched
-from resources.nemo import NemoError, NemoResource
+from resources.harvest import answers_due, discover, files_due, left_over, watched
+from resources.nemo import BRIEF, NemoError, NemoResource
 from resources.storage import InstrumentStorage
 from resources.store import Store
 
@@ -56,11 +56,11 @@ def nemo_sensor(server_name: str, settings: Settings) -> SensorDefinition:
         memory = Memory.read(context.cursor)
         since = min(now - timedelta(days=settings.harvest_days), memory.high_water or now)
         try:
-            uses = discover(nemo.server(server_name), storage.instruments, store, since=since, until=now)
+            uses = discover(nemo.server(server_name, BRIEF), storage.instruments, store, since=since, until=now)
         except NemoError as fault:
             return SkipReason(f"{fault} Nothing is lost: the next look goes back to {since:%Y-%m-%d %H:%M} UTC.")
         due = {key: (NEW_SESSION, found.token) for key, found in answers_due(uses, store).items()}
-        due |= {key: (HARVESTED, "harvest") for key in never_built(store, server_name) if key not in due}
+        due |= {key: (HARVESTED, "harvest") for key in left_over(store, server_name) if key not in due}
         memory.raise_high_water(use.end for use in uses)
         asked = memory.choose({key: token for key, (_, token) in due.items()}, busy(context.instance), now)
         return SensorResult(
@@ -107,9 +107,17 @@ def storage_sensor(instrument_id: str, settings: Settings) -> SensorDefinition:
 
 
 def busy(instance: DagsterInstance) -> set[str]:
-    """Keys with an unfinished run."""
-    runs = instance.get_runs(RunsFilter(statuses=UNFINISHED))
-    return {key for run in runs if (key := run.tags.get("dagster/partition"))}
+    """Keys with an unfinished run, of one session or of a range of them."""
+    found: set[str] = set()
+    for run in instance.get_runs(RunsFilter(statuses=UNFINISHED)):
+        if key := run.tags.get("dagster/partition"):
+            found.add(key)
+        elif first := run.tags.get("dagster/asset_partition_range_start"):
+            keys = list(instance.get_dynamic_partitions(SESSIONS.name or ""))
+            last = run.tags.get("dagster/asset_partition_range_end", first)
+            if first in keys and last in keys:
+                found.update(keys[keys.index(first) : keys.index(last) + 1])
+    return found
 
 
 def _new(instance: DagsterInstance, keys: list[str]) -> list[str]:

@@ -94,11 +94,16 @@ def answers_due(uses: Iterable[Use], store: Store) -> dict[str, Due]:
     return due
 
 
-def never_built(store: Store, server: str) -> list[str]:
-    """Keys that were registered but never reached their first stage: a harvest asked for them, or a run was lost."""
+def left_over(store: Store, server: str) -> list[str]:
+    """Keys that were registered but never reached their first stage, or whose run was killed on its way.
+
+    A session whose step failed is not among them: somebody has to mend something first.
+    """
     built = {event_of(key) for key in store.reached()}
     missing = [event_id for name, event_id in store.registered() if name == server and (name, event_id) not in built]
-    return sorted(filter(None, (store.key_of(server, event_id, "") for event_id in missing)))
+    keys = {store.key_of(server, event_id, "") for event_id in missing}
+    keys |= {key for key in store.reached("unfinished") if event_of(key)[0] == server and not store.failure(key)}
+    return sorted(filter(None, keys))
 
 
 def files_due(

@@ -7,6 +7,7 @@ files, so that assets, sensors and the command line see the same state.
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date
@@ -64,9 +65,9 @@ class Store(ConfigurableResource[Any]):
         path = self.root / "stages" / "session_key" / f"{server}-{event_id}.json"
         if (known := _read_json(path)) is not None:
             return str(known["key"])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_bytes(json_bytes({"key": key}))
+        # Whoever links first wins; a temporary file of its own keeps racing threads apart.
+        temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+        write_bytes(temporary, json_bytes({"key": key}))
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -312,12 +313,24 @@ class Store(ConfigurableResource[Any]):
         """Forget a failure: the step is being done anew."""
         self._path("failures", key, "json").unlink(missing_ok=True)
 
+    def begin(self, key: str) -> None:
+        """Remember that a session is being built: if the run is killed, what is kept of it may not fit together."""
+        write_bytes(self._path("unfinished", key, "json"), json_bytes({"key": key}))
+
+    def finish(self, key: str) -> None:
+        """Forget that a session was being built: it came to its end."""
+        self._path("unfinished", key, "json").unlink(missing_ok=True)
+
+    def is_unfinished(self, key: str) -> bool:
+        """Whether a session is being built, or a run broke off before its end."""
+        return self._path("unfinished", key, "json").exists()
+
     def state(self, key: str) -> tuple[SessionState | None, str]:
-        """How far a session got, with the reason; None when nothing is known of it."""
+        """How far a session got, with the reason; None when nothing is known of it or it was left unfinished."""
         if failure := self.failure(key):
             return SessionState.FAILED, f"{failure['asset']}: {failure['error']}"
         session = self.session(key)
-        if session is None:
+        if session is None or self.is_unfinished(key):
             return None, ""
         if session.state is not SessionState.READY:
             return session.state, session.reason

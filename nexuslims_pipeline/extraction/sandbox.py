@@ -24,6 +24,14 @@ from nexuslims_pipeline.extraction.model import Source
 from nexuslims_pipeline.extraction.reading import ReadFile, read_file, unread
 
 PRELOADED = ["nexuslims_pipeline.extraction.warm"]
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+FORBIDDEN = {
+    **dict.fromkeys(("socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg"), "use the network"),
+    **dict.fromkeys(("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork"), "start a program"),
+    **dict.fromkeys(("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink"), "change a folder"),
+    **dict.fromkeys(("os.truncate", "os.chmod", "os.chown", "os.utime", "os.setxattr"), "change a file"),
+}
+"""Audit events of Python (https://docs.python.org/3/library/audit_events.html) that no reader has a use for."""
 FILES_PER_CHILD = 200
 """A child is replaced after so many files, so that a leak in a reader stays small."""
 
@@ -131,13 +139,16 @@ def _guard(root: str) -> Callable[[str, tuple[Any, ...]], None]:
     files = frozenset({"/dev/null", "/dev/urandom", "/proc/cpuinfo", "/proc/meminfo", "/etc/localtime"})
 
     def guard(event: str, args: tuple[Any, ...]) -> None:
-        if event == "socket.connect":
-            msg = "a reader may not use the network"
+        if event in FORBIDDEN:
+            msg = f"a reader may not {FORBIDDEN[event]}"
             raise PermissionError(msg)
-        if event == "open" and isinstance(args[0], str | bytes):
+        if event == "open" and not isinstance(args[0], int):
             path = os.path.realpath(os.fsdecode(args[0]))
             if not path.startswith(readable) and path not in files:
                 msg = f"a reader may not open {path}"
+                raise PermissionError(msg)
+            if args[2] & WRITING and path != os.devnull:
+                msg = f"a reader may not write {path}"
                 raise PermissionError(msg)
 
     return guard
