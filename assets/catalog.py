@@ -3,6 +3,7 @@
 from dagster import MaterializeResult, MetadataValue, asset
 
 from assets.session_asset import CHAIN
+from assets.tables import table
 from resources.catalog import Catalog
 from resources.store import Store
 
@@ -20,4 +21,12 @@ VERSION = "1"
 def catalog_views(catalog: Catalog, store: Store) -> MaterializeResult[None]:
     """Views for SQL over the store: sessions, files, datasets, fields, activities, records."""
     counts = catalog.rebuild(store)
-    return MaterializeResult(metadata={"database": MetadataValue.path(catalog.path), **counts})
+    sessions = catalog.query("SELECT instrument, state, count(*) AS sessions FROM sessions GROUP BY ALL")
+    by_state = sessions.pivot_table(index="instrument", columns="state", values="sessions", fill_value=0, aggfunc="sum")
+    return MaterializeResult(
+        metadata={
+            "database": MetadataValue.path(catalog.path),
+            **counts,
+            "sessions by state": table(by_state.astype(int).reset_index().to_dict("records")),
+        }
+    )

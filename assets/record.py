@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from dagster import AssetCheckEvaluation, MetadataValue
+from dagster import MetadataValue
 
-from assets.session_asset import Done, StageFailedError, check_result, session_asset
+from assets.checks import RECORD_CHECKS
+from assets.session_asset import Check, Done, StageFailedError, session_asset
 from assets.tables import table
 from nexuslims_pipeline.inventory.model import Inventory
 from nexuslims_pipeline.records.build import build_record
@@ -23,10 +24,7 @@ XML_SHOWN = 20_000
     kinds={"xml"},
     code_version=VERSION,
     deps=["activities", "file_metadata"],
-    checks={
-        "valid_against_schema": "The record satisfies the Nexus Experiment schema.",
-        "every_file_accounted_for": "Every file of the inventory stands in the record or in its list of refused files.",
-    },
+    checks=RECORD_CHECKS,
 )
 def record(key: str, storage: InstrumentStorage, store: Store) -> Done | None:
     """The Nexus Experiment record of one session: a function of its inputs, the same bytes for the same inputs."""
@@ -37,7 +35,7 @@ def record(key: str, storage: InstrumentStorage, store: Store) -> Done | None:
     instrument = storage.instrument(session.instrument_id)
     refused = inventory.with_status("refused", "contested")
     xml = build_record(session, instrument.name, instrument.time_zone, datasets, found, refused)
-    checks = (_schema_check(key, validate(xml)), _completeness_check(key, xml, inventory))
+    checks = (_schema_check(validate(xml)), _completeness_check(xml, inventory))
     if not checks[0].passed:
         raise StageFailedError(f"the record is not valid and was not kept: {checks[0].description}", checks)
     summary = {
@@ -58,23 +56,19 @@ def record(key: str, storage: InstrumentStorage, store: Store) -> Done | None:
     )
 
 
-def _schema_check(key: str, faults: Sequence[SchemaFault]) -> AssetCheckEvaluation:
-    return check_result(
-        "record",
+def _schema_check(faults: Sequence[SchemaFault]) -> Check:
+    return Check(
         "valid_against_schema",
-        key,
         passed=not faults,
         description="; ".join(f"line {f.line}: {f.reason}" for f in faults[:5]) or "The schema accepts it.",
         metadata={"faults": table([{"line": f.line, "reason": f.reason} for f in faults])},
     )
 
 
-def _completeness_check(key: str, xml: bytes, inventory: Inventory) -> AssetCheckEvaluation:
+def _completeness_check(xml: bytes, inventory: Inventory) -> Check:
     missing = unaccounted_files(xml, inventory.entries)
-    return check_result(
-        "record",
+    return Check(
         "every_file_accounted_for",
-        key,
         passed=not missing,
         description=f"Missing: {', '.join(missing[:20])}" if missing else "No file is missing.",
     )

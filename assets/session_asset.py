@@ -23,12 +23,16 @@ from dagster import (
     AssetRecordsFilter,
     AssetsDefinition,
     BackfillPolicy,
+    EventLogRecord,
     Failure,
     MetadataValue,
     Nothing,
     Output,
     RetryRequested,
     asset,
+)
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData,
 )
 from dagster._core.definitions.data_version import (
     CODE_VERSION_TAG,
@@ -43,6 +47,7 @@ from dagster._core.definitions.data_version import (
 # step hand on its output without claiming the keys that failed; tests/test_graph.py notices should it change.
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
+from assets.checks import RECORD_CHECKS
 from assets.partitions import SESSIONS
 from resources.nemo import NemoUnavailableError
 from resources.store import Store
@@ -57,19 +62,29 @@ Metadata: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """Outcome of an asset check for one session."""
+
+    name: str
+    passed: bool
+    description: str
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """What the body of an asset says when a session's stage is written."""
 
     metadata: Metadata = field(default_factory=dict)
     goes_on: bool = True
     """Whether later stages are due; False for an early end."""
-    checks: tuple[AssetCheckEvaluation, ...] = ()
+    checks: tuple[Check, ...] = ()
 
 
 class StageFailedError(Exception):
     """A stage that must not be kept, with the checks that say why."""
 
-    def __init__(self, message: str, checks: tuple[AssetCheckEvaluation, ...] = ()) -> None:
+    def __init__(self, message: str, checks: tuple[Check, ...] = ()) -> None:
         super().__init__(message)
         self.checks = checks
 
@@ -173,7 +188,11 @@ class _Batch:
             return
         self._goes_on = self._goes_on or done.goes_on
         yield self._materialization(key, done)
-        yield from done.checks
+        if done.checks:
+            yield from self._evaluations(self._stage, key, done.checks, self._latest(self._stage, key))
+        if not done.goes_on:
+            vacuous = [Check(name, True, "No record is due: the session ended early.") for name in RECORD_CHECKS]
+            yield from self._evaluations("record", key, vacuous, None)
 
     def _fail(self, key: str, fault: Exception) -> Iterator[Any]:
         alone, tries = len(self._keys) == 1, self._context.retry_number
@@ -183,7 +202,7 @@ class _Batch:
         self._context.log.error(f"{self._stage} failed for {key}: {reason}", exc_info=fault)
         self._store.write_failure(key, self._stage, reason, self._context.run_id)
         self._failed[key] = reason
-        yield from getattr(fault, "checks", ())
+        yield from self._evaluations(self._stage, key, getattr(fault, "checks", ()), None)
         if alone:
             raise fault
 
@@ -196,27 +215,34 @@ class _Batch:
         }
         for dep in self._deps:
             tags[f"{INPUT_DATA_VERSION_TAG_PREFIX}/{dep}"] = self._store.data_version(dep, key)
-            tags[f"{INPUT_EVENT_POINTER_TAG_PREFIX}/{dep}"] = self._latest_event(dep, key)
+            event = self._latest(dep, key)
+            tags[f"{INPUT_EVENT_POINTER_TAG_PREFIX}/{dep}"] = str(event.storage_id) if event else NULL_EVENT_POINTER
         return AssetMaterialization(asset_key=self._stage, partition=key, metadata=dict(done.metadata), tags=tags)
 
-    def _latest_event(self, stage: str, key: str) -> str:
+    def _evaluations(
+        self, stage: str, key: str, checks: Sequence[Check], event: EventLogRecord | None
+    ) -> Iterator[AssetCheckEvaluation]:
+        target = (
+            AssetCheckEvaluationTargetMaterializationData(
+                storage_id=event.storage_id, run_id=event.run_id, timestamp=event.timestamp
+            )
+            if event
+            else None
+        )
+        for check in checks:
+            yield AssetCheckEvaluation(
+                asset_key=AssetKey(stage),
+                check_name=check.name,
+                passed=check.passed,
+                description=check.description,
+                metadata=dict(check.metadata),
+                partition=key,
+                target_materialization_data=target,
+            )
+
+    def _latest(self, stage: str, key: str) -> EventLogRecord | None:
         wanted = AssetRecordsFilter(asset_key=AssetKey(stage), asset_partitions=[key])
-        records = self._context.instance.fetch_materializations(wanted, limit=1).records
-        return str(records[0].storage_id) if records else NULL_EVENT_POINTER
-
-
-def check_result(
-    stage: str, name: str, key: str, *, passed: bool, description: str, metadata: Metadata | None = None
-) -> AssetCheckEvaluation:
-    """Outcome of an asset check for one session."""
-    return AssetCheckEvaluation(
-        asset_key=AssetKey(stage),
-        check_name=name,
-        passed=passed,
-        description=description,
-        metadata=dict(metadata or {}),
-        partition=key,
-    )
+        return next(iter(self._context.instance.fetch_materializations(wanted, limit=1).records), None)
 
 
 def _precedes(stage: str, other: str) -> bool:

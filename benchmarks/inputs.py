@@ -5,7 +5,6 @@ memory of a parent as the peak of the child that it forks.
 """
 
 import os
-import random
 import struct
 import sys
 from collections.abc import Iterable
@@ -18,30 +17,27 @@ from nexuslims_pipeline.files import write_bytes, write_json
 
 SESSION_START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 SESSION_HOURS = 4
-IMAGES = 20
+IMAGES, BURST = 20, 7
+"""Images of the session, and how many are taken in a row before a pause."""
 PIXELS = 1024
 INSTRUMENT, FOLDER = "Benchmark-TEM", "TEM"
-TIME_ZONE = "America/Denver"
+TIME_ZONE = "UTC"
 SER_SIDE = 1024
 BIG_SER_IMAGES = 77
 """Together 323 MB: the largest series among RosettaSciIO's test files has as many."""
 
 
-def session_times(count: int) -> list[int]:
-    """Modification times of a session in ns since 1970: a file every 20 s, now and then a pause of 15 to 40 min."""
-    rng = random.Random(2026)
-    moment, times = SESSION_START.timestamp() + 600, []
-    for _ in range(count):
-        pause = rng.uniform(900, 2400) if rng.random() < 0.06 else 0
-        moment += rng.lognormvariate(3, 0.6) + pause
-        times.append(int(moment * 1e9))
-    return times
+def file_times(count: int, burst: int = 20) -> list[int]:
+    """Modification times of the files of a session, ns since 1970."""
+    from benchmarks.clustering import bursts
+
+    return [int(seconds * 1e9) for seconds in bursts(count, burst)]
 
 
 def write_empty_files(folder: Path, count: int) -> None:
-    """Files with the times of a session, for NexusLIMS, which clusters files rather than times."""
+    """Files with these times, for NexusLIMS, which clusters files rather than times."""
     folder.mkdir(parents=True)
-    for number, time_ns in enumerate(session_times(count)):
+    for number, time_ns in enumerate(file_times(count)):
         path = folder / f"{number:06}.dm3"
         path.touch()
         os.utime(path, ns=(time_ns, time_ns))
@@ -73,13 +69,13 @@ def write_session(folder: Path) -> None:
         "time_zone": TIME_ZONE,
     }
     write_bytes(folder / "instruments.yaml", yaml.safe_dump({"instruments": [instrument]}).encode())
-    for number, time_ns in enumerate(session_times(IMAGES)):
+    for number, time_ns in enumerate(file_times(IMAGES, BURST)):
         path = folder / "instruments" / FOLDER / f"image {number:02}.dm3"
-        write_bytes(path, _image(number))
+        write_bytes(path, _image(number, datetime.fromtimestamp(time_ns / 1e9, UTC)))
         os.utime(path, ns=(time_ns, time_ns))
 
 
-def _image(number: int) -> bytes:
+def _image(number: int, taken: datetime) -> bytes:
     """One TEM image, 16 bits per pixel, with the tags that DigitalMicrograph writes for a camera."""
     from nexuslims_pipeline.demo import pictures
     from nexuslims_pipeline.demo.digital_micrograph import Calibration, digital_micrograph
@@ -94,8 +90,8 @@ def _image(number: int) -> bytes:
             "Parameters": {"High Level": {"Binning": (4, 4), "Exposure (s)": 0.5, "Processing": "Gain Normalized"}},
         },
         "DataBar": {
-            "Acquisition Date": "3/2/2026",
-            "Acquisition Time": f"9:{number + 15:02}:00 AM",
+            "Acquisition Date": f"{taken:%m/%d/%Y}",
+            "Acquisition Time": f"{taken:%I:%M:%S %p}",
             "Device Name": "OneView",
             "Exposure Time (s)": 0.5,
         },

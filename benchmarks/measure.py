@@ -43,14 +43,14 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = N
     """Run a command to its end.
 
     Orphans are adopted, so that the time and memory of helpers that outlive the command (fork servers and their
-    children) are counted too.
+    children) are counted too. The caller's own settings (``NX_``, a ``.env`` in its folder) are kept away.
 
     Parameters
     ----------
     command
         Programme and arguments.
     environment
-        Variables to add to those of this process.
+        Variables to add to those of this process without its ``NX_`` variables.
 
     Raises
     ------
@@ -58,6 +58,7 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = N
         If the command fails; with the end of its standard error.
     """
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("NX_")}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         started = time.perf_counter()
         child = subprocess.Popen(
@@ -65,7 +66,8 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = N
             stdout=out,
             stderr=err,
             stdin=subprocess.DEVNULL,
-            env=os.environ | (environment or {}),
+            env=inherited | dict(environment or {}),
+            cwd=tempfile.gettempdir(),
             start_new_session=True,
         )
         try:

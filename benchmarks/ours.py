@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.inputs import session_times
+from benchmarks.inputs import file_times
 
 ROUNDS = 5
 
@@ -17,7 +17,7 @@ def cluster(count: int) -> dict[str, Any]:
     """Cluster the times of a session of `count` files; the first call, which imports, is not timed."""
     from nexuslims_pipeline.activities.clustering import cluster
 
-    times = [time_ns / 1e9 for time_ns in session_times(count)]
+    times = [time_ns / 1e9 for time_ns in file_times(count)]
     found = cluster(times)
     return {"seconds": _median(lambda: cluster(times)), "activities": len(found.boundaries) + 1}
 

@@ -17,6 +17,7 @@ from benchmarks.peer import NexusLims
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks that are asked for; 1 if one of them could not be run."""
     options = _parser().parse_args(arguments)
+    corpus = options.corpus.absolute() if options.corpus else None
     nexuslims = NexusLims(options.nexuslims)
     rows: list[Row] = []
     failed = False
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{name} …", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory(prefix="nexuslims-benchmark-") as scratch:
             try:
-                rows += CASES[name](Bench(Path(scratch), nexuslims, options.corpus))
+                rows += CASES[name](Bench(Path(scratch), nexuslims, corpus))
             except (OSError, RuntimeError) as fault:
                 print(f"{name}: {fault}", file=sys.stderr)
                 failed = True

@@ -1,5 +1,6 @@
 """Harvest and build in this process, in the configured Dagster instance, without daemon or webserver."""
 
+import glob
 import os
 import shutil
 import sys
@@ -213,15 +214,16 @@ def dagster_instance(data_path: Path) -> Any:
     Raises
     ------
     ConfigurationError
-        When ``DAGSTER_HOME`` is no absolute path.
+        When ``DAGSTER_HOME`` is no absolute path, or one that Dagster cannot use.
     """
     from dagster import DagsterInstance
 
     if not os.environ.get("DAGSTER_HOME"):
         os.environ["DAGSTER_HOME"] = str(data_path / "dagster_home")
     home = Path(os.environ["DAGSTER_HOME"])
-    if not home.is_absolute():
-        raise ConfigurationError(f"DAGSTER_HOME: '{home}' must be an absolute path.")
+    if not home.is_absolute() or glob.escape(str(home)) != str(home):
+        # Dagster would look for its settings by a pattern, find none, and switch its telemetry on.
+        raise ConfigurationError(f"DAGSTER_HOME: '{home}' must be an absolute path without '[', '*' and '?'.")
     home.mkdir(parents=True, exist_ok=True)
     shipped = Path(__file__).parents[1] / "dagster.yaml"
     if not (home / "dagster.yaml").exists() and shipped.exists():

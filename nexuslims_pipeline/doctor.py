@@ -1,5 +1,6 @@
 """Is this site set up? Every path, server, token and tool, each with its mend."""
 
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
@@ -87,6 +88,8 @@ def _dagster() -> Iterator[Finding]:
         )
     elif not Path(home).is_absolute() or not Path(home).is_dir():
         yield Finding("DAGSTER_HOME", False, f"'{home}' must be an absolute path of a folder; make it.", True)
+    elif glob.escape(home) != home:
+        yield Finding("DAGSTER_HOME", False, f"Dagster takes '{home}' for a pattern; use no '[', '*' and '?'.", True)
     elif not (Path(home) / "dagster.yaml").is_file():
         yield Finding("DAGSTER_HOME", False, f"there is no dagster.yaml in {home}; copy the project's there.")
     else:

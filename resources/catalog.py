@@ -1,22 +1,23 @@
 """The catalogue: DuckDB views over the store's files, for SQL beside running builds.
 
-The views read the files anew at each query, so the catalogue is never the truth and never out of date. It is made
-again to learn of a stage that had no files before, beside the old one and then in its place, so that whoever has the
-old one open reads on.
+The views read the files anew at each query, so the catalogue is never the truth and never out of date. A new one is
+made beside the old one and then takes its place, so that whoever has the old one open reads on.
 """
 
+import glob
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dagster import ConfigurableResource
 
+from nexuslims_pipeline.files import write_bytes
 from resources.store import Store
 
 if TYPE_CHECKING:
     import duckdb
+    import pandas
 
 JSON_STAGES = {
     "session": {"session_key": "VARCHAR", "session": "JSON"},
@@ -29,6 +30,8 @@ JSON_STAGES = {
         "activities": "BIGINT",
     },
     "failures": {"key": "VARCHAR", "asset": "VARCHAR", "error": "VARCHAR", "run_id": "VARCHAR"},
+    "session_key": {"key": "VARCHAR"},
+    "unfinished": {"key": "VARCHAR"},
 }
 PARQUET_STAGES = {
     "file_inventory": {
@@ -57,28 +60,38 @@ PARQUET_STAGES = {
         "nx_meta": "VARCHAR",
     },
 }
+NOTHING = ".nothing"
+"""Name of an empty file in each stage's folder: DuckDB refuses a pattern that no file fits."""
 VIEWS = {
     "sessions": """
-        SELECT session_key, session->>'instrument_id' AS instrument, session->>'server' AS server,
-               CAST(session->>'usage_event_id' AS BIGINT) AS usage_event,
+        SELECT k.key AS session_key, split_part(k.key, '_', 2) AS instrument,
+               split_part(split_part(k.key, '_', 3), '-', 1) AS server,
+               CAST(split_part(k.key, '-', -1) AS BIGINT) AS usage_event,
                CAST(session->>'start' AS TIMESTAMPTZ) AS started, CAST(session->>'end' AS TIMESTAMPTZ) AS ended,
                CASE WHEN f.key IS NOT NULL THEN 'FAILED'
+                    WHEN s.session_key IS NULL OR u.key IS NOT NULL THEN 'NOT_BUILT'
                     WHEN session->>'state' <> 'READY' THEN session->>'state'
                     WHEN i.state <> 'READY' THEN i.state
-                    WHEN r.session_key IS NOT NULL THEN 'BUILT' END AS state,
-               coalesce(f.error, nullif(session->>'reason', ''), nullif(i.reason, '')) AS reason,
+                    WHEN i.state IS NOT NULL AND r.session_key IS NOT NULL THEN 'BUILT'
+                    ELSE 'NOT_BUILT' END AS state,
+               coalesce(f.asset || ': ' || f.error, nullif(session->>'reason', ''), nullif(i.reason, '')) AS reason,
                session->>'title' AS title, session->'user'->>'username' AS "user",
                session->'operator'->>'username' AS operator, session->'project'->>'project_id' AS project,
                session->>'tier' AS answers_from, r.files, r.datasets, r.activities
-        FROM session_stage LEFT JOIN failures_stage f ON f.key = session_key
-        LEFT JOIN inventory_state i USING (session_key) LEFT JOIN record_stage r USING (session_key)""",
+        FROM (SELECT key FROM session_key_stage UNION SELECT session_key FROM session_stage
+              UNION SELECT key FROM failures_stage) k
+        LEFT JOIN session_stage s ON s.session_key = k.key LEFT JOIN failures_stage f ON f.key = k.key
+        LEFT JOIN unfinished_stage u ON u.key = k.key LEFT JOIN inventory_state i ON i.session_key = k.key
+        LEFT JOIN record_stage r ON r.session_key = k.key""",
     "files": """
         SELECT session_key, location, status, reason, size AS bytes, make_timestamp_ns(modified_ns) AS modified_utc,
                companions
         FROM file_inventory_stage""",
     "datasets": """
         SELECT session_key, location, "index" AS signal, name, dataset_type, data_type, format, description,
-               CAST(creation_time AS TIMESTAMPTZ) AS created, size AS bytes, preview
+               CAST(creation_time AS TIMESTAMPTZ) AS created, size AS bytes, preview,
+               from_json(json_extract(CAST(nx_meta AS JSON), '$.warnings'),
+                         '[{"field":"VARCHAR","reason":"VARCHAR"}]') AS warnings
         FROM file_metadata_stage""",
     "fields": """
         SELECT session_key, location, signal, field, coalesce(entry->>'value', entry->>'$') AS value,
@@ -103,7 +116,9 @@ VIEWS = {
                      unnest(CAST(activities AS JSON[])) AS entry,
                      generate_subscripts(CAST(activities AS JSON[]), 1) AS number FROM activities_stage)""",
     "records": """
-        SELECT session_key, sha256, files, datasets, activities FROM record_stage""",
+        SELECT session_key, left(session_key, 4) || '/' || session_key || '.xml' AS path, sha256, files, datasets,
+               activities
+        FROM record_stage""",
 }
 
 
@@ -139,47 +154,46 @@ class Catalog(ConfigurableResource[Any]):
             temporary.unlink(missing_ok=True)
         return counts
 
-    @contextmanager
-    def connect(self) -> Iterator["duckdb.DuckDBPyConnection"]:
-        """The catalogue, read-only."""
+    def query(self, sql: str) -> "pandas.DataFrame":
+        """Answer of the catalogue to one question in SQL."""
         import duckdb
 
         with duckdb.connect(str(self.path), read_only=True) as connection:
-            yield connection
+            return connection.execute(sql).df()
 
 
 def _statements(stages: Path) -> Iterator[str]:
     for name, columns in JSON_STAGES.items():
         fields = ", ".join(f"{_name(column)}: {_text(kind)}" for column, kind in columns.items())
-        yield _stage_view(stages, name, "json", columns, f"read_json({{files}}, columns = {{{{{fields}}}}})")
+        write_bytes(stages / name / f"{NOTHING}.json", b"")
+        yield _stage_view(name, columns, f"read_json({_files(stages, name, 'json')}, columns = {{{fields}}})")
     for name, columns in PARQUET_STAGES.items():
-        yield _stage_view(stages, name, "parquet", columns, "read_parquet({files})")
+        nothing = ", ".join(f"CAST(NULL AS {kind}) AS {_name(column)}" for column, kind in columns.items())
+        empty = stages / name / f"{NOTHING}.parquet"
+        empty.parent.mkdir(parents=True, exist_ok=True)
+        if not empty.exists():
+            yield f"COPY (SELECT {nothing} WHERE false) TO {_text(str(empty))} (FORMAT parquet)"
+        yield _stage_view(name, columns, f"read_parquet({_files(stages, name, 'parquet')})")
     yield _inventory_state(stages)
     for name, query in VIEWS.items():
         yield f"CREATE VIEW {name} AS {query}"
 
 
-def _stage_view(stages: Path, name: str, suffix: str, columns: dict[str, str], reader: str) -> str:
-    if not any((stages / name).glob(f"*.{suffix}")):
-        nothing = ", ".join(f"CAST(NULL AS {kind}) AS {_name(column)}" for column, kind in columns.items())
-        return f"CREATE VIEW {name}_stage AS SELECT {nothing} WHERE false"
-    files = _text(f"{stages / name}/*.{suffix}")
-    names = ", ".join(map(_name, columns))
-    return f"CREATE VIEW {name}_stage AS SELECT {names} FROM {reader.format(files=files)}"  # noqa: S608
+def _stage_view(name: str, columns: dict[str, str], source: str) -> str:
+    return f"CREATE VIEW {name}_stage AS SELECT {', '.join(map(_name, columns))} FROM {source}"  # noqa: S608
+
+
+def _files(stages: Path, name: str, suffix: str) -> str:
+    return _text(f"{glob.escape(str(stages / name))}/*.{suffix}")
 
 
 def _inventory_state(stages: Path) -> str:
     """State of each inventory, which even one without files has, from the headers of its Parquet file."""
-    if not any((stages / "file_inventory").glob("*.parquet")):
-        return (
-            "CREATE VIEW inventory_state AS SELECT CAST(NULL AS VARCHAR) AS session_key, "
-            "CAST(NULL AS VARCHAR) AS state, CAST(NULL AS VARCHAR) AS reason WHERE false"
-        )
-    files = _text(f"{stages / 'file_inventory'}/*.parquet")
     return f"""
         CREATE VIEW inventory_state AS
         SELECT parse_filename(file_name, true) AS session_key, header->>'state' AS state, header->>'reason' AS reason
-        FROM (SELECT file_name, CAST(decode(value) AS JSON) AS header FROM parquet_kv_metadata({files})
+        FROM (SELECT file_name, CAST(decode(value) AS JSON) AS header
+              FROM parquet_kv_metadata({_files(stages, "file_inventory", "parquet")})
               WHERE decode(key) = 'nexuslims')"""  # noqa: S608  (the file names are quoted)
 
 

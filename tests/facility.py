@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from dagster import DagsterEventType, DagsterInstance, EventRecordsFilter, ExecuteInProcessResult
+from dagster import AssetKey, DagsterInstance, ExecuteInProcessResult
 from dotenv import dotenv_values
 
 from nexuslims_pipeline import configuration
@@ -146,8 +146,10 @@ class Facility:
         outcomes = json.loads(out.getvalue()) if out.getvalue() else []
         return Build(code, {outcome["key"]: outcome for outcome in outcomes}, err.getvalue())
 
-    def materialise(self, instance: DagsterInstance, keys: str | tuple[str, str], *stages: str) -> ExecuteInProcessResult:
-        """Run the job ``build_sessions`` (or some stages of it) for a key, or for a range of keys as a backfill does."""
+    def materialise(
+        self, instance: DagsterInstance, keys: str | tuple[str, str], *stages: str
+    ) -> ExecuteInProcessResult:
+        """Run the job ``build_sessions`` (or some stages) for a key, or for a range of keys as a backfill does."""
         from nexuslims_pipeline.definitions import build_definitions
 
         tags = {}
@@ -157,13 +159,17 @@ class Facility:
                 "dagster/asset_partition_range_end": keys[1],
             }
         with self.active() as site:
-            return build_definitions(site).resolve_job_def("build_sessions").execute_in_process(
-                instance=instance,
-                partition_key=None if tags else str(keys),
-                tags=tags,
-                asset_selection=list(stages) or None,
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-                raise_on_error=False,
+            return (
+                build_definitions(site)
+                .resolve_job_def("build_sessions")
+                .execute_in_process(
+                    instance=instance,
+                    partition_key=None if tags else str(keys),
+                    tags=tags,
+                    asset_selection=list(stages) or None,
+                    run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                    raise_on_error=False,
+                )
             )
 
 
@@ -229,11 +235,7 @@ def forget_settings() -> None:
 
 def materialised(instance: DagsterInstance, key: str) -> set[str]:
     """Stages that Dagster counts as materialised for a key."""
-    from dagster import AssetKey
-
-    return {
-        stage for stage in STAGES if key in instance.get_materialized_partitions(AssetKey(stage))
-    }
+    return {stage for stage in STAGES if key in instance.get_materialized_partitions(AssetKey(stage))}
 
 
 def tree(folder: Path) -> dict[str, tuple[int, str]]:

@@ -81,7 +81,7 @@ def test_same_bandwidth_and_boundaries_as_the_grid_search_of_scikit_learn(size, 
 
 
 @pytest.mark.parametrize("spread", [0.3, 1, 3])
-@pytest.mark.parametrize("count", [6, 60, 1300])
+@pytest.mark.parametrize("count", [6, 60, 1100])
 def test_fast_sums_and_the_partial_grid_give_what_the_plain_ones_give(count, spread):
     times = np.cumsum(np.random.default_rng(count).lognormal(0, spread, count))
     times -= times[0]
@@ -159,15 +159,16 @@ def test_coarse_file_systems_with_ties(resolution):
 
 
 def test_minimum_gap_keeps_bursts_whole():
-    times = START + bursts(13, 8)
+    times = START + bursts(10, 20)
 
-    assert len(group_sizes(times, cluster(times))) > 13
-    assert group_sizes(times, cluster(times, minimum_gap=180)) == [8] * 13
+    assert len(group_sizes(times, cluster(times))) > 10
+    assert group_sizes(times, cluster(times, minimum_gap=180)) == [20] * 10
 
 
-def test_sensitivity():
-    times = START + bursts(6, 20)
-    counts = [len(cluster(times, sensitivity=value).boundaries) for value in (0, 0.001, 0.5, 1, 4)]
+@pytest.mark.parametrize("count", [6, 60])
+def test_sensitivity(count):
+    times = START + bursts(count, 20)
+    counts = [len(cluster(times, sensitivity=value).boundaries) for value in (0, 1e-6, 0.5, 1, 4)]
 
     assert counts[:2] == [0, 0]
     assert counts == sorted(counts)

@@ -87,7 +87,7 @@ def cluster(times: Sequence[float], *, sensitivity: float = 1.0, minimum_gap: fl
         return Clustering(boundaries=(), bandwidth=None)
 
     # Seconds since the first file keep the digits that seconds since 1970 lose in a square.
-    elapsed = moments - moments[0]
+    elapsed = np.unique(moments - moments[0])
     span = float(elapsed[-1])
     gaps = np.diff(elapsed)
     if span < SHORTEST or gaps.max() <= EVEN_RATIO * gaps.min():
@@ -262,7 +262,7 @@ def _density_minima(times: "Floats", bandwidth: float) -> tuple["Floats", "Float
     from scipy.signal import find_peaks
 
     whole_grid = np.linspace(0, times[-1], GRID_POINTS_PER_FILE * times.size)
-    steps = bandwidth / 8 / whole_grid[1]
+    steps = min(bandwidth, times[-1]) / 8 / whole_grid[1]
     stride = 2 ** int(math.log2(steps)) if whole_grid.size > THIN_ABOVE and steps > 1 else 1
     chosen = np.arange(0, whole_grid.size, stride)
     chosen = chosen[_may_hold_minimum(whole_grid[chosen], times, bandwidth)]
