@@ -200,7 +200,7 @@ class _Batch:
             raise RetryRequested(TRANSIENT_RETRIES, seconds_to_wait=15 * 2**tries) from fault
         reason = str(fault) or type(fault).__name__
         self._context.log.error(f"{self._stage} failed for {key}: {reason}", exc_info=fault)
-        self._store.write_failure(key, self._stage, reason, self._context.run_id)
+        self._store.write_failure(key, self._stage, reason, self._context.run.run_id)
         self._failed[key] = reason
         yield from self._evaluations(self._stage, key, getattr(fault, "checks", ()), None)
         if alone:

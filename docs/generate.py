@@ -127,7 +127,11 @@ def companions_table() -> str:
     return table(
         ("File", "Companion: same folder, any case", "Extension"),
         (
-            (" ".join(f"`{e}`" for e in sorted(rule.extensions)), BASES[rule.base], " ".join(f"`{e}`" for e in rule.companions))
+            (
+                " ".join(f"`{e}`" for e in sorted(rule.extensions)),
+                BASES[rule.base],
+                " ".join(f"`{e}`" for e in rule.companions),
+            )
             for rule in RULES
         ),
     )

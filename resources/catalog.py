@@ -94,19 +94,19 @@ VIEWS = {
                          '[{"field":"VARCHAR","reason":"VARCHAR"}]') AS warnings
         FROM file_metadata_stage""",
     "fields": """
-        SELECT session_key, location, signal, field, coalesce(entry->>'value', entry->>'$') AS value,
-               TRY_CAST(coalesce(entry->>'value', entry->>'$') AS DOUBLE) AS number, entry->>'unit' AS unit, extension
+        SELECT session_key, location, signal, entry.key AS field,
+               coalesce(entry.value->>'value', entry.value->>'$') AS value,
+               TRY_CAST(coalesce(entry.value->>'value', entry.value->>'$') AS DOUBLE) AS number,
+               entry.value->>'unit' AS unit, extension
         FROM (
-            SELECT session_key, location, "index" AS signal, field,
-                   json_extract(CAST(nx_meta AS JSON), '$."' || field || '"') AS entry, false AS extension
-            FROM (SELECT *, unnest(json_keys(CAST(nx_meta AS JSON))) AS field FROM file_metadata_stage)
-            WHERE field NOT IN ('extensions', 'warnings')
+            SELECT session_key, location, "index" AS signal, false AS extension,
+                   unnest(map_entries(CAST(CAST(nx_meta AS JSON) AS MAP(VARCHAR, JSON)))) AS entry
+            FROM file_metadata_stage
             UNION ALL
-            SELECT session_key, location, "index", field,
-                   json_extract(CAST(nx_meta AS JSON), '$.extensions."' || field || '"'), true
-            FROM (SELECT *, unnest(json_keys(CAST(nx_meta AS JSON), '$.extensions')) AS field FROM file_metadata_stage)
-            WHERE NOT contains(field, '"')
-        )""",
+            SELECT session_key, location, "index", true,
+                   unnest(map_entries(CAST(CAST(nx_meta AS JSON)->'extensions' AS MAP(VARCHAR, JSON))))
+            FROM file_metadata_stage
+        ) WHERE extension OR entry.key NOT IN ('extensions', 'warnings')""",
     "activities": """
         SELECT session_key, number - 1 AS activity,
                make_timestamp_ns(CAST(entry->>'start_ns' AS BIGINT)) AS started_utc,

@@ -285,12 +285,13 @@ class Store(ConfigurableResource[Any]):
     def header(self, stage: str, key: str) -> dict[str, Any] | None:
         """What a stage says of itself (``code_version`` and more); None when it was never reached."""
         if stage in TABLES:
-            path = self._path(stage, key, "parquet")
-            if not path.exists():
-                return None
+            import pyarrow as pa
             import pyarrow.parquet as pq
 
-            return dict(json.loads(pq.read_schema(path).metadata[HEADER]))
+            try:
+                return dict(json.loads(pq.read_schema(self._path(stage, key, "parquet")).metadata[HEADER]))
+            except (FileNotFoundError, pa.ArrowInvalid):
+                return None
         return self._stage(stage, key)
 
     def data_version(self, stage: str, key: str) -> str:
@@ -354,10 +355,13 @@ class Store(ConfigurableResource[Any]):
         write_bytes(self._path(stage, key, "json"), raw)
 
     def _table(self, stage: str, key: str) -> Any:
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        path = self._path(stage, key, "parquet")
-        return pq.read_table(path) if path.exists() else None
+        try:
+            return pq.read_table(self._path(stage, key, "parquet"), partitioning=None)
+        except (FileNotFoundError, pa.ArrowInvalid):
+            return None
 
     def _write_table(
         self,
@@ -385,8 +389,9 @@ def _required(stage: Stage | None, key: str, name: str) -> Stage:
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
+    """Content of a file; None when it is missing or damaged: it is made again."""
     try:
         content: dict[str, Any] = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return None
     return content

@@ -166,7 +166,7 @@ class Facility:
                     instance=instance,
                     partition_key=None if tags else str(keys),
                     tags=tags,
-                    asset_selection=list(stages) or None,
+                    asset_selection=[AssetKey(stage) for stage in stages] or None,
                     run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                     raise_on_error=False,
                 )

@@ -146,9 +146,7 @@ def test_the_week_has_every_kind_of_session(facility: Path) -> None:
     assert [row["sample_or_pid"] for row in samples.values()] == ["Sample Name", "PID"]
     assert samples["0"]["periodic_table"] == ["Au", "C"]
     assert "user_input" not in after[103]["experiment_purpose"]
-    [booking] = [
-        row for row in answer(facility, "reservations") if row["question_data"] and not row["cancelled"]
-    ]
+    [booking] = [row for row in answer(facility, "reservations") if row["question_data"] and not row["cancelled"]]
     assert booking["start"] < events[106]["start"] < events[106]["end"] < booking["end"]
 
 

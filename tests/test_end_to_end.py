@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import requests
-from dagster import DagsterInstance, DagsterRunStatus, SensorDefinition, build_sensor_context
+from dagster import DagsterInstance, DagsterRunStatus, SensorDefinition, SkipReason, build_sensor_context
 from facility import clear_environment, forget_settings, opened_files, tree
 from lxml import etree
 from nemo_server import NemoProcess, share, week
@@ -27,13 +28,14 @@ from nexuslims_pipeline.definitions import build_definitions, resources_of
 from nexuslims_pipeline.records.schema import NAMESPACE, validate
 from nexuslims_pipeline.sensors import nemo_sensor, storage_sensor
 from resources import nemo as nemo_door
-from resources.nemo import HttpNemo, Patience
+from resources.nemo import PATIENT, HttpNemo, Patience
 from resources.store import Store
 
 pytestmark = pytest.mark.server
 
 COMMAND = Path(sys.executable).with_name("nexuslims-pipeline")
 HASTY = Patience(connect=5, read=0.3, total=0.5, pauses=(1,))
+"""For a server that hangs; a real one may well take longer."""
 WEEK = ("--from", "2026-02-01", "--to", "2026-03-15")
 HELIOS = [share.key(number) for number in (25, 5, 21, 22, 23)]
 """The sessions of one instrument; the last two are without consent."""
@@ -47,6 +49,7 @@ class Site:
     variables: dict[str, str]
     said: list[str] = field(default_factory=list)
     """What every call of the command line wrote."""
+    patience: Patience = PATIENT
 
     @property
     def raw(self) -> Path:
@@ -72,7 +75,11 @@ class Site:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """This process is the site's; it waits for no server."""
+        """This process is the site's; it pauses for no server between two tries."""
+
+        def hurried(*arguments: Any, **options: Any) -> HttpNemo:
+            return HttpNemo(*arguments, **options | {"patience": self.patience, "sleep": lambda _: None})
+
         with pytest.MonkeyPatch.context() as patch:
             clear_environment(patch)
             for name, value in self.variables.items():
@@ -93,10 +100,6 @@ class Site:
             [*(str(path).encode() for path in paths), *(path.read_bytes() for path in paths if path.is_file())]
             + [text.encode() for text in self.said]
         )
-
-
-def hurried(*arguments: Any, **options: Any) -> HttpNemo:
-    return HttpNemo(*arguments, **options | {"patience": HASTY, "sleep": lambda _: None})
 
 
 def site_below(folder: Path, address: str, *, only: int | None = None) -> Site:
@@ -157,7 +160,9 @@ class TestWeek:
         row = next(row for row in week.EVENTS if row["id"] == number)
 
         assert validate(record.xml) == []
-        assert {place.replace("%20", " ") for place in record.texts("dataset/location")} == set(share.FILES[number])
+        assert {unquote(place).removeprefix("/") for place in record.texts("dataset/location")} == set(
+            share.FILES[number]
+        )
         assert times == [share.moment(f"{row[side]}:00") for side in ("start", "end")]
         assert record.text("summary/experimenter").startswith(
             "Ben" if row["user"] == week.BEN or number == 26 else "Ada"
@@ -269,12 +274,21 @@ def test_what_is_edited_in_nemo_is_taken_over(own_nemo: NemoProcess, tmp_path: P
     assert Record(site, 4).xml
 
 
-OUTAGES: dict[str, Fault] = {
-    "hanging": hang,
-    "answering 500": status(500),
-    "answering 503": status(503, Retry_After="1"),
-    "answering half a JSON": half_an_answer,
-}
+OUTAGES = [hang, status(500), status(503, Retry_After="1"), half_an_answer]
+REQUESTS_OF_A_LIST = 5
+"""What listing the uses takes: tools, running and finished uses; tools again and bookings."""
+
+
+def disturb(site: Site, proxy: Proxy, *faults: Fault) -> None:
+    """Let the server fail from now on; after a list of uses, if the first of two faults is to answer."""
+    *before, fault = faults
+    proxy.faults = before * REQUESTS_OF_A_LIST + [fault] * 100
+    site.patience = HASTY if fault is hang else PATIENT
+
+
+def calm(site: Site, proxy: Proxy) -> None:
+    """Let the server answer again."""
+    proxy.faults, site.patience = [], PATIENT
 
 
 @pytest.fixture
@@ -300,25 +314,25 @@ def test_build_names_the_server_that_is_away_and_catches_up(
     site, proxy = helios
     one_session = ("--from", "2026-02-24", "--to", "2026-02-25")
 
-    for fault in OUTAGES.values():
-        proxy.faults = [fault] * 100
+    for fault in OUTAGES:
+        disturb(site, proxy, fault)
         code, outcomes, told = build_here(site, capsys, *one_session)
         assert (code, outcomes) == (1, [])
         assert "NEMO server 'nemo'" in told
         assert "see whether NEMO runs and the address is right" in told
-    proxy.faults = []
-    port, proxy.behind = proxy.behind, 1  # nobody listens there
+    address, site.variables["NX_NEMO_ADDRESS_1"] = proxy.url, "http://127.0.0.1:9/api/"
     code, outcomes, told = build_here(site, capsys, *one_session)
     assert (code, outcomes) == (1, [])
-    proxy.behind = port
+    assert "NEMO server 'nemo' (http://127.0.0.1:9/api/) does not answer: no connection" in told
+    site.variables["NX_NEMO_ADDRESS_1"] = address
 
-    # Away again in the middle: the use is found, its bookings are not.
-    proxy.faults = [Handler.forward] * 5 + [status(500)] * 100
+    # Away again in the middle: the use is listed, but cannot be collected.
+    disturb(site, proxy, Handler.forward, status(500))
     code, (outcome,), told = build_here(site, capsys, *one_session)
     assert (code, outcome["state"]) == (1, "FAILED")
     assert "status 500" in outcome["reason"]
 
-    proxy.faults = []
+    calm(site, proxy)
     code, (outcome,), told = build_here(site, capsys, *one_session)
     assert (code, outcome["state"], outcome["cause"], told) == (0, "BUILT", "failed before", "")
     code, (outcome,), _ = build_here(site, capsys, *one_session)
@@ -336,14 +350,16 @@ class Daemon:
 
     def tick(self, sensor: SensorDefinition) -> tuple[list[Any], str]:
         """Requests for runs and the reason when there are none."""
-        context = build_sensor_context(
+        with build_sensor_context(
             self.instance, cursor=self._cursors.get(sensor.name), resources=resources_of(settings())
-        )
-        told = sensor.evaluate_tick(context)
-        self._cursors[sensor.name] = told.cursor or self._cursors.get(sensor.name)
-        for request in told.dynamic_partitions_requests or []:
+        ) as context:
+            told = sensor(context)
+        if isinstance(told, SkipReason):
+            return [], str(told.skip_message)
+        self._cursors[sensor.name] = told.cursor
+        for request in told.dynamic_partitions_requests:
             self.instance.add_dynamic_partitions("sessions", list(request.partition_keys))
-        return list(told.run_requests or []), told.skip_message or ""
+        return list(told.run_requests), ""
 
     def run(self, request: Any) -> None:
         result = (
@@ -375,13 +391,13 @@ def test_sensors_catch_up_with_nemo_and_with_the_files(helios: tuple[Site, Proxy
     with site.active():
         nemo, files = nemo_sensor("nemo", settings()), storage_sensor("FEI-Helios", settings())
 
-        for fault in OUTAGES.values():
-            proxy.faults = [fault] * 100
+        for fault in OUTAGES:
+            disturb(site, proxy, fault)
             requested, told = daemon.tick(nemo)
             assert requested == []
             assert "NEMO server 'nemo'" in told
             assert "Nothing is lost" in told
-        proxy.faults = []
+        calm(site, proxy)
         requested, _ = daemon.tick(nemo)
         assert sorted(keys_of(requested)) == sorted(HELIOS)
         assert daemon.tick(nemo)[0] == [], "asked for twice"
@@ -417,7 +433,7 @@ def test_sensor_looks_back_to_where_a_long_silence_began(helios: tuple[Site, Pro
         daemon._cursors[nemo.name] = json.dumps({"high_water": "2026-03-05T00:00:00Z"})
         proxy.faults = [status(503)] * 100
         daemon.tick(nemo)
-        proxy.faults = []
+        calm(site, proxy)
 
         assert sorted(keys_of(daemon.tick(nemo)[0])) == sorted(share.key(number) for number in (21, 22, 23))
 

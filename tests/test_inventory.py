@@ -199,9 +199,7 @@ def test_folders_of_other_instruments_are_not_entered(tmp_path: Path) -> None:
     found = window_crawl(tmp_path, "TEM", other_folders=others)
     assert locations(found.files) == ["/TEM/a.dm3"]
     assert reasons(found) == {"/TEM/sem": "link into the folder of another instrument"}
-    assert locations(window_crawl(tmp_path, "TEM/Nested", other_folders=others).files) == [
-        "/TEM/Nested/b.dm3"
-    ]
+    assert locations(window_crawl(tmp_path, "TEM/Nested", other_folders=others).files) == ["/TEM/Nested/b.dm3"]
 
 
 def test_special_files_are_refused_unopened(tmp_path: Path) -> None:
@@ -282,9 +280,7 @@ def test_unreadable_instrument_folder_is_no_empty_session() -> None:
             window_crawl(root)
 
 
-def test_file_that_vanishes_during_the_walk_is_skipped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_that_vanishes_during_the_walk_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made(tmp_path / "Titan/a.dm3")
     made(tmp_path / "Titan/gone.dm3")
     listing = os.scandir
@@ -399,9 +395,7 @@ def test_reasons_are_words() -> None:
     assert inclusive["/T/log.txt"] == inclusive["/T/README"] == "included"
     assert inclusive["/T/Thumbs.db"] == "ignored"
     (entry,) = attribute(files(("/a.dm3", INSIDE)), clock_offset=timedelta(seconds=-90)).entries
-    assert (
-        entry.reason == "modified 2026-03-02 10:01:30 -07:00 (clock corrected by +90 s), inside the session"
-    )
+    assert entry.reason == "modified 2026-03-02 10:01:30 -07:00 (clock corrected by +90 s), inside the session"
 
 
 def test_contested_file_names_the_event_that_takes_it() -> None:
@@ -427,9 +421,7 @@ def test_contested_file_names_the_event_that_takes_it() -> None:
 )
 def test_order_of_claims(change: dict[str, Any], words: str | None) -> None:
     """The last case is the session's own event, which does not contend with itself."""
-    claim = Claim(
-        **{"usage_event_id": 7, "server": "nemo", "start": START, "end": END, "consent": True, **change}
-    )
+    claim = Claim(**{"usage_event_id": 7, "server": "nemo", "start": START, "end": END, "consent": True, **change})
     (entry,) = attribute(files(("/a.dm3", INSIDE)), claims=[claim]).entries
     assert entry.status == ("contested" if words else "included")
     assert words is None or words in entry.reason
@@ -558,9 +550,7 @@ def test_fingerprint_changes_with_the_files_and_not_with_time() -> None:
     assert stable == print_of(now=LATER + timedelta(days=900))
     variants = [{}, {"size": 6}, {"time": INSIDE + 1}, {"text": 1}, {"text": 2}, {"pipe": 1}]
     assert len({print_of(**variant) for variant in variants}) == len(variants)
-    assert (
-        print_of(now=datetime(2026, 3, 2, 17, 1, tzinfo=UTC)) != stable
-    )  # waiting is another state of the file
+    assert print_of(now=datetime(2026, 3, 2, 17, 1, tzinfo=UTC)) != stable  # waiting is another state of the file
 
 
 def test_files_of_an_unreadable_folder_are_out_of_sight_not_gone() -> None:

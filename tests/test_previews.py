@@ -38,9 +38,7 @@ class Distant:
         values = np.zeros([len(pick) for pick in picks], self.dtype)
         for axis, pick in enumerate(picks):
             wave = 100 * np.cos(pick / self.shape[axis] * 20) + 100
-            values += wave.astype(self.dtype).reshape(
-                [-1 if axis == other else 1 for other in range(len(picks))]
-            )
+            values += wave.astype(self.dtype).reshape([-1 if axis == other else 1 for other in range(len(picks))])
         return values
 
     def _blocks(self, picks):
@@ -73,15 +71,12 @@ class Chunked:
 
 def axes(*sizes, signal=2, scale=0.1, units="nm"):
     return tuple(
-        Axis(size, scale, 0.0, units, navigation=index < len(sizes) - signal)
-        for index, size in enumerate(sizes)
+        Axis(size, scale, 0.0, units, navigation=index < len(sizes) - signal) for index, size in enumerate(sizes)
     )
 
 
 def signal_of(array, signal=2, kind="Image", **calibration):
-    return Signal(
-        kind, "", name="a.dm3", pixels=Pixels(array, axes(*array.shape, signal=signal, **calibration))
-    )
+    return Signal(kind, "", name="a.dm3", pixels=Pixels(array, axes(*array.shape, signal=signal, **calibration)))
 
 
 def opened(png):
@@ -256,12 +251,8 @@ def peak_memory(signal):
         pytest.param(Distant((1024, 1024, 2048), "f4"), 1, "SpectrumImage", id="spectrum image of 8 GB"),
         pytest.param(Distant((100_000, 20_000), "f4"), 1, "SpectrumImage", id="line scan of 8 GB"),
         pytest.param(Chunked((30_000, 30_000), (512, 512)), 2, "Image", id="image in chunks"),
-        pytest.param(
-            Chunked((256, 256, 256, 256), (16, 16, 32, 32)), 2, "Diffraction", id="4D-STEM in chunks"
-        ),
-        pytest.param(
-            Chunked((512, 512, 4096), (16, 16, 256)), 1, "SpectrumImage", id="spectrum image in chunks"
-        ),
+        pytest.param(Chunked((256, 256, 256, 256), (16, 16, 32, 32)), 2, "Diffraction", id="4D-STEM in chunks"),
+        pytest.param(Chunked((512, 512, 4096), (16, 16, 256)), 1, "SpectrumImage", id="spectrum image in chunks"),
     ],
 )
 def test_huge_arrays_cost_64_mb_read_and_100_mb_of_memory(array, signal, kind):
@@ -354,9 +345,7 @@ def test_no_pixels_and_no_text():
     assert draw_preview(Signal("Unknown", "", text=" \n\t")) is None
 
 
-@pytest.mark.parametrize(
-    "text", ["$^_\\{$", "\x00\x1b[0m\u202e", "試料 \ud800 ﷽", "n" * 100_000, "\U0001f52c"]
-)
+@pytest.mark.parametrize("text", ["$^_\\{$", "\x00\x1b[0m\u202e", "試料 \ud800 ﷽", "n" * 100_000, "\U0001f52c"])
 def test_strings_from_files_are_only_drawn(text):
     calibrated = (Axis(40, 1.0, 0.0, text, text, navigation=True), Axis(50, 1.0, 0.0, text, text))
     for array, shown in ((wavy(40, 50), calibrated), (wavy(50), calibrated[1:])):
@@ -385,8 +374,7 @@ TYPES = ("Image", "Spectrum", "SpectrumImage", "Diffraction", "Misc", "Unknown")
 )
 def test_any_small_array_is_a_picture_or_nothing(array, kind, navigation, scale, offset, units):
     shown = tuple(
-        Axis(size, scale, offset, units, navigation=index < navigation)
-        for index, size in enumerate(array.shape)
+        Axis(size, scale, offset, units, navigation=index < navigation) for index, size in enumerate(array.shape)
     )
     with np.errstate(all="raise"):
         png = draw_preview(Signal(kind, "EDS_SEM", pixels=Pixels(array, shown)))

@@ -292,9 +292,7 @@ def test_times_follow_the_clock_change() -> None:
         ([], ["one"], []),
     ],
 )
-def test_sample_of_an_activity(
-    names: list[str | None], specimens: list[str | None], expected: list[str]
-) -> None:
+def test_sample_of_an_activity(names: list[str | None], specimens: list[str | None], expected: list[str]) -> None:
     samples = tuple(Sample(id=str(number), name=name) for number, name in enumerate(names))
     datasets = [
         dataset(f"{number}.dm3", **({} if specimen is None else {"specimen": specimen}))
@@ -305,9 +303,7 @@ def test_sample_of_an_activity(
 
 
 def test_signals_of_a_file_stay_together_in_their_order() -> None:
-    signals = [
-        replace(dataset("a.dm4", index=index), name=f"a.dm4 ({index + 1} of 3)") for index in (2, 0, 1)
-    ]
+    signals = [replace(dataset("a.dm4", index=index), name=f"a.dm4 ({index + 1} of 3)") for index in (2, 0, 1)]
     root = read(record(dataset("z.dm3"), *signals))
     assert texts(root, "//nx:dataset/nx:name") == ["z.dm3", *(f"a.dm4 ({n} of 3)" for n in (1, 2, 3))]
 
@@ -354,17 +350,13 @@ def test_cleaning() -> None:
 
 
 @given(title=ANY_TEXT, name=ANY_TEXT, key=ANY_TEXT, value=ANY_TEXT, description=ANY_TEXT, reason=ANY_TEXT)
-def test_any_text_reads_back(
-    title: str, name: str, key: str, value: str, description: str, reason: str
-) -> None:
+def test_any_text_reads_back(title: str, name: str, key: str, value: str, description: str, reason: str) -> None:
     session = SESSION.model_copy(
         update={
             "title": title,
             "motivation": description,
             "user": Person.model_construct(username=name, first_name="", last_name=""),
-            "samples": (
-                Sample.model_construct(id=name, name=name, pid=key, description=description, elements=()),
-            ),
+            "samples": (Sample.model_construct(id=name, name=name, pid=key, description=description, elements=()),),
             "project": Project.model_construct(name=name, project_id=value),
         }
     )
@@ -392,11 +384,7 @@ def test_any_text_reads_back(
         assert texts(root, path) in ([clean(description)], [])
 
 
-@given(
-    st.binary(min_size=1, max_size=255).filter(
-        lambda name: not set(name) & {0, 47} and name not in {b".", b".."}
-    )
-)
+@given(st.binary(min_size=1, max_size=255).filter(lambda name: not set(name) & {0, 47} and name not in {b".", b".."}))
 def test_any_file_name(name: bytes) -> None:
     path = Path("Titan") / os.fsdecode(name)
     item = replace(dataset("x"), name=display_name(path), location=to_location(path))
@@ -484,9 +472,7 @@ def test_names_that_clash_lose_nothing() -> None:
 
 
 def test_order_of_names() -> None:
-    names = [
-        each.name for each in parameters({"extensions": dict.fromkeys(["b", "a", "B", "A", "Äb", "_"], 1)})
-    ]
+    names = [each.name for each in parameters({"extensions": dict.fromkeys(["b", "a", "B", "A", "Äb", "_"], 1)})]
     assert names == ["_", "A", "a", "B", "b", "Äb"]
 
 
@@ -580,9 +566,7 @@ def test_setup_and_own_parameters_are_all_there_is(trees: list[dict[str, Any]]) 
 def same_value(one: Parameter, other: Parameter) -> bool:
     """Whether two parameters mean the same, by arithmetic that the product does not use."""
     scale = {"kilovolt": ("volt", 1000.0)}
-    (unit, factor), (other_unit, other_factor) = (
-        scale.get(each.unit, (each.unit, 1.0)) for each in (one, other)
-    )
+    (unit, factor), (other_unit, other_factor) = (scale.get(each.unit, (each.unit, 1.0)) for each in (one, other))
     if not unit or one.unit == other.unit:
         return (one.text, one.unit, one.warning) == (other.text, other.unit, other.warning)
     if unit != other_unit or one.warning != other.warning:
@@ -664,9 +648,7 @@ def test_both_schemas_have_the_same_structure() -> None:
 
 
 @needs_published
-@pytest.mark.parametrize(
-    "path", sorted((REFERENCE / "example_records").glob("*.xml")), ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", sorted((REFERENCE / "example_records").glob("*.xml")), ids=lambda path: path.stem)
 def test_records_of_the_existing_system_are_valid(path: Path) -> None:
     assert validate(path.read_bytes()) == []
 

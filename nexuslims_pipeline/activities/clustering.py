@@ -265,7 +265,8 @@ def _density_minima(times: "Floats", bandwidth: float) -> tuple["Floats", "Float
     steps = min(bandwidth, times[-1]) / 8 / whole_grid[1]
     stride = 2 ** int(math.log2(steps)) if whole_grid.size > THIN_ABOVE and steps > 1 else 1
     chosen = np.arange(0, whole_grid.size, stride)
-    chosen = chosen[_may_hold_minimum(whole_grid[chosen], times, bandwidth)]
+    if whole_grid.size > THIN_ABOVE:
+        chosen = chosen[_may_hold_minimum(whole_grid[chosen], times, bandwidth)]
     grid = whole_grid[chosen]
     log_density = _log_density(grid, times, bandwidth)
 

@@ -44,7 +44,7 @@ def checked_metadata(signal: Signal, source: Source, reader: str, version: str) 
     for name, value in signal.fields.items():
         field = FIELDS.get(name)
         if field is None:
-            extensions[name] = plain(value)
+            extensions[_key(name)] = plain(value)
         elif signal.dataset_type not in field.types:
             extensions[field.display_name] = plain(value)
         else:
@@ -53,9 +53,9 @@ def checked_metadata(signal: Signal, source: Source, reader: str, version: str) 
             except ValueError as fault:
                 extensions[field.display_name] = plain(value)
                 warnings[field.display_name] = str(fault)
-    for name, value in signal.extensions.items():
+    for name, value in plain(signal.extensions).items():
         free = name if name not in extensions else f"{name} (vendor)"
-        extensions[free] = plain(value)
+        extensions[free] = value
 
     acquired, origin = _creation_time(signal, source)
     meta: dict[str, Any] = {
@@ -64,7 +64,7 @@ def checked_metadata(signal: Signal, source: Source, reader: str, version: str) 
         "Creation Time": acquired.isoformat(),
         **fields,
         "extensions": {name: value for name, value in extensions.items() if value not in (None, "", [], {})},
-        "warnings": [{"field": _shown(name), "reason": reason} for name, reason in sorted(warnings.items())],
+        "warnings": [{"field": _shown(name), "reason": plain(reason)} for name, reason in sorted(warnings.items())],
         "Extraction Details": {"Reader": reader, "Version": version, "Creation Time From": origin},
     }
     if signal.shape:
@@ -83,7 +83,8 @@ def plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, float):
         return tidy(value) if math.isfinite(value) else str(value)
     if isinstance(value, str):
-        return value if len(value) <= TEXT_LIMIT else value[:TEXT_LIMIT] + " … (cut)"
+        whole = value.encode("utf-8", "replace").decode()  # half characters end here: neither XML nor SQL knows them
+        return whole if len(whole) <= TEXT_LIMIT else whole[:TEXT_LIMIT] + " … (cut)"
     if isinstance(value, bytes | bytearray | memoryview):
         return _text_of(bytes(value))
     if isinstance(value, datetime):
@@ -155,11 +156,11 @@ def _creation_time(signal: Signal, source: Source) -> tuple[datetime, str]:
 
 
 def _shown(name: str) -> str:
-    return FIELDS[name].display_name if name in FIELDS else name
+    return FIELDS[name].display_name if name in FIELDS else _key(name)
 
 
 def _key(key: Any) -> str:
-    return key if isinstance(key, str) else str(plain(key))
+    return str(plain(key))
 
 
 def _text_of(raw: bytes) -> str:
