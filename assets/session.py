@@ -18,7 +18,8 @@ def session(key: str, nemo: NemoResource, store: Store) -> Done:
     """The session behind a usage event: times, people, project, samples and consent, from the user's answers.
 
     Answers given after the run come first, then those given before it, then those of the booking. Without consent,
-    or without any answers, the session ends here and its files are never looked at.
+    or without any answers, the session ends here and its files are never looked at; what an earlier consent had let the
+    pipeline make of them is removed from the store.
     """
     usage = store.require_usage_event(key)
     resolved = resolve_session(
@@ -27,6 +28,8 @@ def session(key: str, nemo: NemoResource, store: Store) -> Done:
         instrument_id=parse_key(key).instrument_id,
         nemo_web_address=nemo.server(usage.server).web_address,
     )
+    if resolved.state is not SessionState.READY:
+        store.forget_files(key)
     store.write_session(resolved, VERSION)
     return Done(_report(resolved), goes_on=resolved.state is SessionState.READY)
 

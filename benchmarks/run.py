@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="nexuslims-benchmark-") as scratch:
             try:
                 rows += CASES[name](Bench(Path(scratch), nexuslims, corpus))
-            except (OSError, RuntimeError) as fault:
+            except (OSError, RuntimeError, subprocess.SubprocessError) as fault:
                 print(f"{name}: {fault}", file=sys.stderr)
                 failed = True
     machine = f"{_processor()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"

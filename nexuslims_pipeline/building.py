@@ -57,7 +57,8 @@ class Building:
         self._definitions = build_definitions(site)
         doors: dict[str, Any] = resources_of(site)
         self._store, self._storage, self._catalog = doors["store"], doors["storage"], doors["catalog"]
-        self.silent_servers: list[str] = []
+        self.troubles: list[str] = []
+        """Servers that did not answer and folders that are not there: their sessions were not looked at."""
 
     def run(
         self, first: date | None, last: date | None, keys: list[str], show: Callable[[Outcome], None]
@@ -124,7 +125,7 @@ class Building:
                     register=register,
                 )
             except NemoError as fault:
-                self.silent_servers.append(f"{name}: {fault}")
+                self.troubles.append(f"{name}: {fault}")
                 continue
             uses = [use for use in found if (first or date.min) <= parse_key(use.key).start_date <= (last or date.max)]
             keys += [use.key for use in uses]
@@ -132,7 +133,7 @@ class Building:
             due |= {key: changed[key].reason for key in changed}
         due |= {key: reason for key in keys if key not in due and (reason := self._must_repeat(key))}
         sessions = [self._store.ready_session(key) for key in keys if key not in due]
-        changed = files_due(filter(None, sessions), self._storage, self._store)
+        changed = files_due(filter(None, sessions), self._storage, self._store, report=self.troubles.append)
         due |= {key: changed[key].reason for key in changed}
         return keys
 

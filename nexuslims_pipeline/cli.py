@@ -102,9 +102,9 @@ def _build(options: argparse.Namespace) -> int:
         outcomes = building.run(options.first, options.last, options.keys, show)
     if options.json:
         print(json.dumps([outcome.as_dict() for outcome in outcomes], indent=2))
-    for silence in building.silent_servers:
-        print(silence, file=sys.stderr)
-    return FAILED if building.silent_servers or any(outcome.failed for outcome in outcomes) else 0
+    for trouble in building.troubles:
+        print(trouble, file=sys.stderr)
+    return FAILED if building.troubles or any(outcome.failed for outcome in outcomes) else 0
 
 
 def _extract(options: argparse.Namespace) -> int:
@@ -156,7 +156,7 @@ def _demo(options: argparse.Namespace) -> int:
     print(
         f"\nRecords:   {site.records_folder}\n"
         f"Previews:  {site.data_path / 'datasets'}\n"
-        f"Tables:    {site.data_path / 'catalog.duckdb'} (SQL views: sessions, files, datasets, fields, activities, records)\n"
+        f"Tables:    {site.data_path / 'catalog.duckdb'} (SQL views: sessions, files, datasets, fields …)\n"
         "The graph: run 'make ui' and open http://127.0.0.1:3000"
     )
     return FAILED if any(outcome.failed for outcome in outcomes) else 0

@@ -26,7 +26,7 @@ from nexuslims_pipeline.sessions.server_config import NemoServerConfig
 
 ELSEWHERE = ("CDCS", "ELABFTW", "LABARCHIVES", "EMAIL", "EXPORT")
 """Prefixes of NexusLIMS's variables for destinations and mail, which a site may leave set."""
-RETIRED = frozenset({"NX_DB_PATH", "NX_TEST_MODE", "NX_LOG_PATH"})
+RETIRED = frozenset({"NX_DB_PATH", "NX_TEST_MODE", "NX_LOG_PATH", "NX_LOCAL_PROFILES_PATH"})
 """NexusLIMS's variables without a meaning here: Dagster keeps the state and the logs."""
 SERVER_VARIABLES = ("ADDRESS", "TOKEN", "TZ", "NAME", "STRFTIME_FMT", "STRPTIME_FMT")
 """What a NEMO server is described by: ``NX_NEMO_<WHAT>_<n>``."""

@@ -1,6 +1,6 @@
 """The code location: the graph, its jobs and sensors, bound to the site's settings."""
 
-from dagster import Definitions, ScheduleDefinition, define_asset_job, in_process_executor
+from dagster import DefaultScheduleStatus, Definitions, ScheduleDefinition, define_asset_job, in_process_executor
 
 from assets.activities import activities
 from assets.catalog import catalog_views
@@ -37,7 +37,11 @@ def build_definitions(site: Settings | None) -> Definitions:
     return Definitions(
         assets=[*STAGES, catalog_views],
         jobs=[build_sessions, harvest, refresh_catalog],
-        schedules=[ScheduleDefinition(job=refresh_catalog, cron_schedule="17 * * * *")],
+        schedules=[
+            ScheduleDefinition(
+                job=refresh_catalog, cron_schedule="17 * * * *", default_status=DefaultScheduleStatus.RUNNING
+            )
+        ],
         sensors=[
             *([nemo_sensor(name, site) for name in site.nemo_servers] if site else []),
             *([storage_sensor(name, site) for name in site.instruments] if site else []),

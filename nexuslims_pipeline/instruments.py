@@ -43,6 +43,7 @@ class Instrument(BaseModel):
     time_zone: str
     """IANA name of the zone of the instrument's clock, e.g. ``America/Denver``."""
     location: str = ""
+    """Where it stands, for people."""
     clock_offset_seconds: float = Field(default=0.0, ge=-86400 * 366, le=86400 * 366)
     """Instrument's clock minus true time, in seconds."""
 

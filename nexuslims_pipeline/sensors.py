@@ -88,7 +88,8 @@ def storage_sensor(instrument_id: str, settings: Settings) -> SensorDefinition:
     def look(context: SensorEvaluationContext, storage: InstrumentStorage, store: Store) -> SensorResult:
         now = datetime.now(UTC)
         memory = Memory.read(context.cursor)
-        due = files_due(watched(store, instrument_id, settings.watch_days, now), storage, store, now)
+        sessions = watched(store, instrument_id, settings.watch_days, now)
+        due = files_due(sessions, storage, store, report=context.log.warning, now=now)
         asked = memory.choose({key: found.token for key, found in due.items()}, busy(context.instance), now)
         return SensorResult(
             run_requests=[

@@ -5,7 +5,7 @@ lost cursor loses no session.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -107,12 +107,17 @@ def left_over(store: Store, server: str) -> list[str]:
 
 
 def files_due(
-    sessions: Iterable[Session], storage: InstrumentStorage, store: Store, now: datetime | None = None
+    sessions: Iterable[Session],
+    storage: InstrumentStorage,
+    store: Store,
+    *,
+    report: Callable[[str], object],
+    now: datetime | None = None,
 ) -> dict[str, Due]:
     """Keys of sessions whose files arrived, settled, changed or vanished since they were last examined.
 
-    Each instrument's folder is walked once for all its sessions. A folder that is not there costs its instrument
-    only: its sessions keep what they have.
+    Each instrument's folder is walked once for all its sessions. One that is not there costs its instrument only: its
+    sessions keep what they have, and `report` is told.
     """
     by_instrument: Mapping[str, list[Session]] = defaultdict(list)
     for session in sessions:
@@ -121,7 +126,8 @@ def files_due(
     for instrument_id, group in by_instrument.items():
         try:
             found = storage.crawl(storage.instrument(instrument_id), group)
-        except FolderMissingError:
+        except FolderMissingError as fault:
+            report(f"{instrument_id}: {fault}")
             continue
         for session in group:
             known = store.inventory(session.key)

@@ -96,7 +96,8 @@ class InstrumentStorage(ConfigurableResource[Any]):
 
     def library(self, datasets_folder: Path) -> Library:
         """Where raw files are read from and where their sidecars go."""
-        return Library(self.root.resolve(), datasets_folder)
+        limits = f"{self.file_time_limit:g} s, {self.file_memory_limit} MiB"
+        return Library(self.root.resolve(), datasets_folder, limits)
 
     def sandbox(self) -> AbstractContextManager[Any]:
         """Children that read vendor files within limits."""

@@ -4,6 +4,7 @@ One file per asset and session, written whole; see ``docs/store.md`` for the lay
 files, so that assets, sensors and the command line see the same state.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -17,7 +18,8 @@ from typing import Any, TypeVar
 from dagster import ConfigurableResource
 
 from nexuslims_pipeline.activities.model import Activity, Clustering
-from nexuslims_pipeline.files import json_bytes, sync_folder, write_bytes
+from nexuslims_pipeline.extraction.sidecar import sidecar_path
+from nexuslims_pipeline.files import from_location, json_bytes, sync_folder, write_bytes
 from nexuslims_pipeline.instruments import ConfigurationError
 from nexuslims_pipeline.inventory.model import Inventory, InventoryEntry
 from nexuslims_pipeline.metadata.dataset import Dataset
@@ -243,6 +245,21 @@ class Store(ConfigurableResource[Any]):
                 return
             number += 1
         os.link(path, version)
+
+    def forget_files(self, key: str) -> None:
+        """Remove all that was made from a session's files, their names included: its consent is gone.
+
+        Safe to repeat: the list of files goes last.
+        """
+        record = self.record_path(key)
+        for path in (record, *record.parent.glob(f"{glob.escape(record.stem)}.v*.xml")):
+            path.unlink(missing_ok=True)
+        for dataset in self.datasets(key) or ():
+            sidecar_path(self.datasets_folder, dataset.location).unlink(missing_ok=True)
+            if dataset.preview:
+                (self.datasets_folder / from_location(dataset.preview)).unlink(missing_ok=True)
+        for stage in ("record", "activities", "file_metadata", "file_inventory"):
+            self._path(stage, key, "parquet" if stage in TABLES else "json").unlink(missing_ok=True)
 
     # What a stage needs of those before it
 

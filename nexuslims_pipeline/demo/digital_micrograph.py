@@ -106,13 +106,7 @@ def digital_micrograph(
     }
     content = _Encoder(version).group(root)
     length = ">i" if version == 3 else ">q"
-    return (
-        struct.pack(">i", version)
-        + struct.pack(length, len(content))
-        + struct.pack(">i", 1)
-        + content
-        + bytes(8)
-    )
+    return struct.pack(">i", version) + struct.pack(length, len(content)) + struct.pack(">i", 1) + content + bytes(8)
 
 
 def thumbnail(data: NDArray[Any]) -> NDArray[np.int32]:
@@ -135,9 +129,7 @@ def _image(name: str, data: NDArray[Any], axes: Iterable[Calibration], tags: Tag
         "ImageData": {
             "Calibrations": {
                 "Brightness": {"Origin": 0.0, "Scale": 1.0, "Units": ""},
-                "Dimension": [
-                    {"Origin": axis.origin, "Scale": axis.scale, "Units": axis.units} for axis in axes
-                ],
+                "Dimension": [{"Origin": axis.origin, "Scale": axis.scale, "Units": axis.units} for axis in axes],
                 "DisplayCalibratedUnits": True,
             },
             "Data": data.ravel(),
@@ -190,8 +182,6 @@ def _described(value: Any) -> tuple[list[int], bytes]:
         case bool():
             return [BOOL], struct.pack("<?", value)
         case int():
-            return (
-                ([INT32], struct.pack("<i", value)) if value < 2**31 else ([UINT32], struct.pack("<I", value))
-            )
+            return ([INT32], struct.pack("<i", value)) if value < 2**31 else ([UINT32], struct.pack("<I", value))
         case _:
             return [DOUBLE], struct.pack("<d", value)

@@ -55,9 +55,7 @@ def sections_text(sections: Sections) -> str:
     )
 
 
-def data_bar(
-    width: int, height: int, entries: Sequence[tuple[str, str]], field_width_um: float
-) -> NDArray[np.uint8]:
+def data_bar(width: int, height: int, entries: Sequence[tuple[str, str]], field_width_um: float) -> NDArray[np.uint8]:
     """Draw the black strip below a picture: named values and a micron bar.
 
     Parameters

@@ -128,8 +128,7 @@ def form(answers: Answers) -> Json:
         "sample_group": {str(place): _sample(sample) for place, sample in enumerate(answers.samples)},
     }
     return {
-        question["name"]: question
-        | ({"user_input": given[question["name"]]} if given[question["name"]] else {})
+        question["name"]: question | ({"user_input": given[question["name"]]} if given[question["name"]] else {})
         for question in questions
     }
 
@@ -188,9 +187,7 @@ def reservations(bookings: Iterable[Booking]) -> list[Json]:
             "end": booking.end.isoformat(),
             "short_notice": False,
             "cancelled": booking.cancelled_by is not None,
-            "cancellation_time": (booking.start - timedelta(days=1)).isoformat()
-            if booking.cancelled_by
-            else None,
+            "cancellation_time": (booking.start - timedelta(days=1)).isoformat() if booking.cancelled_by else None,
             "missed": False,
             "shortened": False,
             "additional_information": None,
@@ -215,9 +212,7 @@ def reservations(bookings: Iterable[Booking]) -> list[Json]:
     return sorted(rows, key=lambda row: row["start"], reverse=True)
 
 
-def users(
-    people: Iterable[User], projects: Sequence[Project], tools: Sequence[Tool], joined: datetime
-) -> list[Json]:
+def users(people: Iterable[User], projects: Sequence[Project], tools: Sequence[Tool], joined: datetime) -> list[Json]:
     """Answer of ``users/``."""
     flags = (
         "is_user_office",

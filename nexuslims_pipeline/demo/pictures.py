@@ -86,9 +86,7 @@ def polycrystal(x: Array, y: Array, grain: float, seed: int) -> Grains:
     for across in (-1, 0, 1):
         for down in (-1, 0, 1):
             cell = (row + down) % PERIOD * PERIOD + (column + across) % PERIOD
-            distance = (across + scatter[0].ravel()[cell] - u) ** 2 + (
-                down + scatter[1].ravel()[cell] - v
-            ) ** 2
+            distance = (across + scatter[0].ravel()[cell] - u) ** 2 + (down + scatter[1].ravel()[cell] - v) ** 2
             owner = np.where(distance < nearest, cell, owner)
             second = np.minimum(second, np.maximum(nearest, distance))
             nearest = np.minimum(nearest, distance)
@@ -199,10 +197,7 @@ def amorphous_film(view: View, defocus_nm: float, seed: int) -> Array:
     )
     wavelength = ELECTRON_WAVELENGTH_200KV_NM
     aberration = (
-        np.pi
-        * wavelength
-        * frequency**2
-        * (spherical_aberration_nm * wavelength**2 * frequency**2 / 2 - defocus_nm)
+        np.pi * wavelength * frequency**2 * (spherical_aberration_nm * wavelength**2 * frequency**2 / 2 - defocus_nm)
     )
     transfer = np.sin(aberration) * np.exp(-((frequency / 4.5) ** 2))
     film = np.fft.irfft2(np.fft.rfft2(noise) * transfer, noise.shape)

@@ -47,9 +47,7 @@ def xray_spectrum(energy_ev: Array, beam_ev: float, amounts: Mapping[str, float]
     return np.asarray(counts * (spectrum + noise_peak))
 
 
-def edge(
-    energy_ev: Array, onset: float, height: float, peaks: tuple[tuple[float, float, float], ...] = ()
-) -> Array:
+def edge(energy_ev: Array, onset: float, height: float, peaks: tuple[tuple[float, float, float], ...] = ()) -> Array:
     """Core-loss edge: a rounded step that falls off, and near-edge `peaks` (energy, height, width in eV)."""
     above = np.clip(energy_ev, onset, None) / onset
     shape = height * above**-3.2 / (1 + np.exp(-(energy_ev - onset - 4) / 1.6))

@@ -40,9 +40,9 @@ def hyperspy_line_scan(title: str, length_nm: float) -> Maker:
         oxide = np.sqrt(np.clip(10.0**2 - x**2, 0, None)) / 10 - 0.6 * core
         energy = first_ev + dispersion_ev * np.arange(channels)[None, :]
         expected = (0.35 + core + 0.7 * oxide) * spectra.background(energy, 2500, first_ev)
-        expected += oxide * spectra.oxygen_edge(energy, 1200) + (
-            1.2 * core + 0.5 * oxide
-        ) * spectra.iron_edge(energy, 700)
+        expected += oxide * spectra.oxygen_edge(energy, 1200) + (1.2 * core + 0.5 * oxide) * spectra.iron_edge(
+            energy, 700
+        )
         data = np.random.default_rng(seed).poisson(expected).astype(np.float32)
         axes = [
             Axis(points, length_nm / (points - 1), 0.0, "nm", "x", navigation=True),

@@ -30,9 +30,7 @@ def bright_field_image(name: str, magnification: float, *, x: float = 0.0, y: fl
         pixel_nm = CAMERA_PIXEL_UM * 1000 * (CAMERA_PIXELS // FRAME) / magnification
         view = View(pixel_nm * FRAME, FRAME, FRAME, x, y)
         data = pictures.counted(pictures.bright_field(gold_particles(), view, seed), 1400, seed, dark=90)
-        tags = _tem_tags(
-            time, magnification, "IMAGING", exposure_s=0.5, binning=8, area=CAMERA_PIXELS, stage=(x, y)
-        )
+        tags = _tem_tags(time, magnification, "IMAGING", exposure_s=0.5, binning=8, area=CAMERA_PIXELS, stage=(x, y))
         return digital_micrograph(data, [Calibration(pixel_nm, "nm")] * 2, name, tags, version=3)
 
     return make
@@ -45,9 +43,7 @@ def lattice_image(name: str, magnification: float, crystals: int) -> Maker:
         pixel_nm = CAMERA_PIXEL_UM * 1000 * 2 / magnification
         view = View(pixel_nm * FRAME, FRAME, FRAME)
         data = pictures.counted(pictures.gold_lattice(view, crystals), 650, seed, dark=90)
-        tags = _tem_tags(
-            time, magnification, "IMAGING", exposure_s=1.0, binning=2, area=2 * FRAME, stage=(31, -12)
-        )
+        tags = _tem_tags(time, magnification, "IMAGING", exposure_s=1.0, binning=2, area=2 * FRAME, stage=(31, -12))
         return digital_micrograph(data, [Calibration(pixel_nm, "nm")] * 2, name, tags, version=3)
 
     return make
@@ -58,9 +54,7 @@ def diffraction_pattern(name: str, camera_length_mm: float) -> Maker:
 
     def make(time: datetime, seed: int) -> bytes:
         binning = CAMERA_PIXELS // FRAME
-        per_pixel_nm = (
-            CAMERA_PIXEL_UM * binning / 1000 / (camera_length_mm * pictures.ELECTRON_WAVELENGTH_200KV_NM)
-        )
+        per_pixel_nm = CAMERA_PIXEL_UM * binning / 1000 / (camera_length_mm * pictures.ELECTRON_WAVELENGTH_200KV_NM)
         pattern = pictures.gold_diffraction(FRAME, per_pixel_nm, seed)
         data = pictures.counted(pattern, 24_000, seed, dark=90)
         tags = _tem_tags(
@@ -295,9 +289,7 @@ def _energy_loss_tags(
     }
 
 
-def _microscope_tags(
-    time: datetime, state: dict[str, Any], stage: tuple[float, float] = (0.0, 0.0)
-) -> dict[str, Any]:
+def _microscope_tags(time: datetime, state: dict[str, Any], stage: tuple[float, float] = (0.0, 0.0)) -> dict[str, Any]:
     """Tags that every file of the microscope has; `stage` is the place on the specimen in nm."""
     hour = time.hour + time.minute / 60
     return {

@@ -59,12 +59,8 @@ def at(moment: str) -> datetime:
 
 
 INSTRUMENTS = (
-    Instrument(
-        "Demo-Talos-TEM", "Talos", Tool(TEM, "Talos F200X (demo)", "Electron microscopy/TEM", "Room 101")
-    ),
-    Instrument(
-        "Demo-Quanta-SEM", "Quanta", Tool(SEM, "Quanta 450 FEG (demo)", "Electron microscopy/SEM", "Room 102")
-    ),
+    Instrument("Demo-Talos-TEM", "Talos", Tool(TEM, "Talos F200X (demo)", "Electron microscopy/TEM", "Room 101")),
+    Instrument("Demo-Quanta-SEM", "Quanta", Tool(SEM, "Quanta 450 FEG (demo)", "Electron microscopy/SEM", "Room 102")),
     Instrument(
         "Demo-STEM-Lab",
         "STEM lab",
@@ -332,9 +328,7 @@ BURSTS: tuple[Burst, ...] = (
         240,
         {
             "ZTA area.msa": xray_spectrum("ZTA area", 10.0, 45.0, CERAMIC_ELEMENTS),
-            "ZTA bright grain.msa": xray_spectrum(
-                "ZTA bright grain", 10.0, 45.0, CERAMIC_ELEMENTS | {"Zr": 17.0}
-            ),
+            "ZTA bright grain.msa": xray_spectrum("ZTA bright grain", 10.0, 45.0, CERAMIC_ELEMENTS | {"Zr": 17.0}),
         },
     ),
     Burst(

@@ -5,6 +5,7 @@ times, the readers' versions); as long as that holds, the raw file is not opened
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ class Library:
     """Root of instrument data."""
     folder: Path
     """``datasets`` folder of the store, a mirror of the raw tree."""
+    limits: str = ""
+    """What one file may cost: a file that could not be read is tried again when this changes."""
 
 
 def extract_files(
@@ -69,25 +72,32 @@ def extract_files(
     if not missing:
         yield from (found for found in cached.values() if found is not None)
         return
+    before = {entry.location: identity(entry, instrument, library.root) for entry in missing}
     with open_sandbox() as pool:
         fresh = iter(pool.read([_source(entry, instrument, library.root) for entry in missing]))
         for entry in entries:
-            yield cached[entry.location] or _keep(entry, next(fresh), instrument, library)
+            yield cached[entry.location] or _keep(entry, next(fresh), before[entry.location], instrument, library)
 
 
-def identity(entry: InventoryEntry, root: Path) -> dict[str, Any]:
-    """What a sidecar was made from: it is good as long as this stays the same."""
-    companions = {}
-    for location in entry.companions:
-        status = (root / from_location(location)).stat()
-        companions[location] = [status.st_size, status.st_mtime_ns]
+def identity(entry: InventoryEntry, instrument: Instrument, root: Path) -> dict[str, Any]:
+    """What a sidecar is made from: it is good as long as this stays the same."""
     return {
         "location": entry.location,
         "size": entry.size,
         "modified_ns": entry.modified_ns,
-        "companions": companions,
+        "companions": {location: _size_and_time(root, location) for location in entry.companions},
         "readers": readers_version(from_location(entry.location).suffix.lower()),
+        "instrument": [instrument.id, instrument.time_zone, instrument.clock_offset_seconds],
     }
+
+
+def _size_and_time(root: Path, location: str) -> list[int] | None:
+    """Size in bytes and modification time in nanoseconds of a file; None when it is gone or out of reach."""
+    try:
+        status = os.lstat(root / from_location(location))
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
 
 
 def _source(entry: InventoryEntry, instrument: Instrument, root: Path) -> Source:
@@ -106,7 +116,9 @@ def _from_cache(entry: InventoryEntry, instrument: Instrument, library: Library)
     try:
         elements = json.loads(sidecar_path(library.folder, entry.location).read_bytes())
         made_from = elements[0]["source"]
-        if made_from["identity"] != identity(entry, library.root):
+        if made_from["identity"] != identity(entry, instrument, library.root):
+            return None
+        if made_from["error"] and made_from["limits"] != library.limits:
             return None
         if any(
             element["preview"] and not (library.folder / from_location(element["preview"])).exists()
@@ -118,13 +130,13 @@ def _from_cache(entry: InventoryEntry, instrument: Instrument, library: Library)
         return None
 
 
-def _keep(entry: InventoryEntry, read: ReadFile, instrument: Instrument, library: Library) -> FileDatasets:
-    """Write the previews, then the sidecar that vouches for them."""
-    made_from = {
-        "identity": identity(entry, library.root),
-        "format": read.format,
-        "error": read.error,
-    }
+def _keep(
+    entry: InventoryEntry, read: ReadFile, before: dict[str, Any], instrument: Instrument, library: Library
+) -> FileDatasets:
+    """Write the previews, then the sidecar that vouches for them; none for a file that changed meanwhile."""
+    made_from = {"identity": before, "format": read.format, "error": read.error, "limits": library.limits}
+    unchanged = _size_and_time(library.root, entry.location) == [entry.size, entry.modified_ns]
+    unchanged = unchanged and identity(entry, instrument, library.root) == before
     count = len(read.elements)
     elements = []
     for index, (element, description, picture) in enumerate(
@@ -136,7 +148,7 @@ def _keep(entry: InventoryEntry, read: ReadFile, instrument: Instrument, library
             write_bytes(path, picture)
             preview = to_location(path.relative_to(library.folder))
         elements.append(element | {"source": made_from, "description": description, "preview": preview})
-    if not read.transient:
+    if unchanged and not read.transient:
         write_bytes(sidecar_path(library.folder, entry.location), json_bytes(elements))
     return _datasets(entry, elements, instrument, cached=False)
 

@@ -17,6 +17,10 @@ TRANSIENT = frozenset(
 """Faults of the share rather than of the file: such a file is read again next time."""
 
 
+TITLE_LIMIT = 500
+"""Characters of a dataset's title."""
+
+
 @dataclass(slots=True)
 class ReadFile:
     """What one file gave."""

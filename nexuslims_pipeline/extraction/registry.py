@@ -33,8 +33,12 @@ def extractors() -> tuple[Extractor, ...]:
 
 @cache
 def known_extensions() -> frozenset[str]:
-    """Lower-case extensions, with the dot, of files that hold data which some extractor understands."""
-    return frozenset().union(*(e.extensions for e in extractors() if e.name not in DOCUMENTS))
+    """Lower-case extensions, with the dot, of files that hold data which some extractor understands.
+
+    Those that notes and logs have as well (``.txt``, ``.csv``) are not among them.
+    """
+    data = frozenset().union(*(e.extensions for e in extractors() if e.name not in DOCUMENTS))
+    return data.difference(*(e.extensions for e in extractors() if e.name in DOCUMENTS))
 
 
 def choose(source: Source) -> Extractor | None:

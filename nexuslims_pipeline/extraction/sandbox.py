@@ -11,10 +11,12 @@ import resource
 import signal
 import site
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,7 @@ class Sandbox:
     def __init__(self, root: Path, workers: int, limits: Limits) -> None:
         self._root = root.resolve()
         self._limits = limits
+        self._ahead = 4 * workers
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         self._pool = ProcessPool(
@@ -61,25 +64,31 @@ class Sandbox:
         )
 
     def read(self, sources: Sequence[Source], *, previews: bool = True) -> Iterator[ReadFile]:
-        """Read files in parallel; results come in the order of `sources`."""
-        futures = [self._schedule(source, previews=previews) for source in sources]
-        for source, future in zip(sources, futures, strict=True):
-            fault = ""
-            try:
-                yield future.result()
-            except FutureTimeoutError:
-                fault = f"reading it takes longer than {self._limits.seconds:g} s (NX_FILE_TIME_LIMIT)"
-            except ProcessExpired:
-                fault = "it crashes its reader"
-            except MemoryError:
-                fault = f"reading it takes more than {self._limits.mebibytes} MiB (NX_FILE_MEMORY_LIMIT)"
-            if fault:
-                yield self._without_preview(source, fault) if previews else unread(source, fault)
+        """Read files in parallel; results come in the order of `sources`, only a few ahead of their use."""
+        waiting = iter(sources)
+        begun = deque((s, self._schedule(s, previews=previews)) for s in islice(waiting, self._ahead))
+        while begun:
+            source, future = begun.popleft()
+            yield self._result(source, future, previews=previews)
+            begun += ((s, self._schedule(s, previews=previews)) for s in islice(waiting, 1))
 
     def close(self) -> None:
         """End the children, at once."""
         self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join(timeout=5)
+
+    def _result(self, source: Source, future: Any, *, previews: bool) -> ReadFile:
+        try:
+            read: ReadFile = future.result()
+        except FutureTimeoutError:
+            fault = f"reading it takes longer than {self._limits.seconds:g} s (NX_FILE_TIME_LIMIT)"
+        except ProcessExpired:
+            fault = "it crashes its reader"
+        except MemoryError:
+            fault = f"reading it takes more than {self._limits.mebibytes} MiB (NX_FILE_MEMORY_LIMIT)"
+        else:
+            return read
+        return self._without_preview(source, fault) if previews else unread(source, fault)
 
     def _schedule(self, source: Source, *, previews: bool) -> Any:
         return self._pool.schedule(

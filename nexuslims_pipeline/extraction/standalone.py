@@ -1,14 +1,17 @@
 """Reading single files without any configuration, for the command line and notebooks."""
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import available_timezones
 
 from nexuslims_pipeline.extraction.model import Source
 from nexuslims_pipeline.extraction.reading import ReadFile
 from nexuslims_pipeline.extraction.sidecar import preview_path
 from nexuslims_pipeline.files import to_location, write_bytes
 from nexuslims_pipeline.inventory.companions import companion_names
+from nexuslims_pipeline.metadata.fields import FIELDS
 
 
 def extract_file(path: Path, preview_folder: Path | None) -> tuple[list[dict[str, Any]], str]:
@@ -48,6 +51,7 @@ def source_of(path: Path) -> Source:
         path=real,
         modified=datetime.fromtimestamp(status.st_mtime_ns // 1000 / 1e6, UTC),
         size=status.st_size,
+        time_zone=_zone_of_this_machine(),
         companions=tuple(sorted(p for p in real.parent.iterdir() if p.name.lower() in wanted and p.is_file())),
     )
 
@@ -61,7 +65,7 @@ def describe(path: Path, elements: list[dict[str, Any]]) -> str:
             f"  {meta['DatasetType']:14} {meta['Data Type']:20} {meta.get('Data Dimensions', ''):18} "
             f"{meta['Creation Time']}  {element['description']}".rstrip()
         )
-        lines += [f"    {name}: {_words(value)}" for name, value in meta.items() if name.islower() and _is_field(value)]
+        lines += [f"    {name}: {_words(value)}" for name, value in meta.items() if name in FIELDS]
         lines += [f"    ! {warning['field']}: {warning['reason']}" for warning in meta["warnings"]]
         lines += [f"    preview: {element['preview']}"] if element["preview"] else []
     return "\n".join(lines)
@@ -79,8 +83,10 @@ def _elements(path: Path, read: ReadFile, folder: Path | None) -> list[dict[str,
     return elements
 
 
-def _is_field(value: Any) -> bool:
-    return not isinstance(value, dict) or "value" in value
+def _zone_of_this_machine() -> str:
+    """IANA name of the machine's zone, which stands in for the unknown instrument's; UTC when it has none."""
+    name = os.environ.get("TZ") or os.path.realpath("/etc/localtime").partition("zoneinfo/")[2]
+    return name if name in available_timezones() else "UTC"
 
 
 def _words(value: Any) -> str:

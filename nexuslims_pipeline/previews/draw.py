@@ -56,9 +56,7 @@ def draw_preview(signal: Signal, caption: str = "") -> bytes | None:
         try:
             panel = _picture(signal, view)
         except TooCoarse:
-            panel = _text(
-                "No picture: the data can only be loaded\nin pieces that are too large for a preview."
-            )
+            panel = _text("No picture: the data can only be loaded\nin pieces that are too large for a preview.")
     else:
         facts = ""
         panel = _text(signal.text) if signal.text and signal.text.strip() else None

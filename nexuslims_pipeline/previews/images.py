@@ -81,9 +81,7 @@ def draw_stack(view: View, box: Box) -> Image.Image | None:
     mode = next((picture.mode for picture in pictures if picture), None)
     if mode is None:
         return None
-    sheet = Image.new(
-        mode, (size[0] * across + _GAP * (across - 1), size[1] * down + _GAP * (down - 1)), "white"
-    )
+    sheet = Image.new(mode, (size[0] * across + _GAP * (across - 1), size[1] * down + _GAP * (down - 1)), "white")
     for index, number in enumerate(numbers):
         picture = pictures[index] or Image.new(mode, size, "grey")
         if index == 0:

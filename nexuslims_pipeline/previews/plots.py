@@ -39,9 +39,7 @@ class Span:
     def ticks(self, most: int) -> list[float]:
         """About `most` round numbers between the ends."""
         step = rounded_up((self.high - self.low) / most)
-        return [
-            number * step for number in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)
-        ]
+        return [number * step for number in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
 
 
 def coordinates(axis: Axis, indices: NDArray[Any], default: str = "") -> tuple[NDArray[np.float64], str]:
@@ -129,9 +127,7 @@ def _height(y: NDArray[np.float64], label: str) -> Span:
     return Span(low - margin if low else low, high + margin, label)
 
 
-def _envelope(
-    columns: NDArray[np.float64], rows: NDArray[np.float64], width: int
-) -> tuple[NDArray[Any], NDArray[Any]]:
+def _envelope(columns: NDArray[np.float64], rows: NDArray[np.float64], width: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Highest and lowest point of each pixel column when there are more points than twice the columns.
 
     So a peak of one channel among many is seen.
@@ -220,9 +216,7 @@ def _axes(
         draw.text((min(x, size[0] - room - 1), box[3] + 6), text, fill=_INK, font=face, anchor="mt")
     draw.text(((box[0] + box[2]) / 2, size[1] - 3), spans[0].label, fill=_INK, font=face, anchor="mb")
     upright = Image.new("L", (height, _TEXT + 6))
-    ImageDraw.Draw(upright).text(
-        (height / 2, _TEXT / 2 + 3), spans[1].label, fill=255, font=face, anchor="mm"
-    )
+    ImageDraw.Draw(upright).text((height / 2, _TEXT / 2 + 3), spans[1].label, fill=255, font=face, anchor="mm")
     picture.paste(_INK, (0, box[1]), upright.rotate(90, expand=True))
     draw.rectangle((box[0] - 1, box[1] - 1, box[2], box[3]), outline=_INK)
     return picture, box
@@ -245,9 +239,7 @@ def draw_spectrum(view: View, box: Box, is_eds: bool) -> Image.Image | None:
     return _spectrum(view.axes[-1], part.picked[-1], part.values.reshape(-1), box, is_eds)
 
 
-def _spectrum(
-    axis: Axis, channels: range, counts: NDArray[Any], box: Box, is_eds: bool
-) -> Image.Image | None:
+def _spectrum(axis: Axis, channels: range, counts: NDArray[Any], box: Box, is_eds: bool) -> Image.Image | None:
     """Plot `counts` over the coordinates of `channels`."""
     x, label = coordinates(axis, np.array(channels))
     strobe = _STROBE_EV * {"eV": 1.0, "keV": 1e-3}.get(unit_of(axis), 0.0) if is_eds else 0.0

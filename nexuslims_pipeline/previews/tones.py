@@ -185,9 +185,7 @@ def has_colours(array: Any, axes: int) -> bool:
     return len(array.shape) == axes + 1 and array.shape[-1] in (3, 4)
 
 
-def picture_of(
-    values: NDArray[Any], size: tuple[int, int], is_diffraction: bool = False
-) -> Image.Image | None:
+def picture_of(values: NDArray[Any], size: tuple[int, int], is_diffraction: bool = False) -> Image.Image | None:
     """Draw one image, whatever its numbers are."""
     if values.dtype.names:
         values = np.stack([values[name] for name in "RGBA" if name in values.dtype.names], axis=-1)

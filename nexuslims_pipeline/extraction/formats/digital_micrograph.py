@@ -847,6 +847,7 @@ class DigitalMicrographExtractor(Extractor):
     """Gatan DigitalMicrograph, versions 3 and 4 of its format."""
 
     name: ClassVar[str] = "digital_micrograph"
+    format_name: ClassVar[str] = "Gatan DigitalMicrograph"
     version: ClassVar[str] = "1"
     extensions: ClassVar[frozenset[str]] = frozenset({".dm3", ".dm4"})
 

@@ -505,6 +505,7 @@ class TiaExtractor(Extractor):
     """Series of FEI's TEM Imaging & Analysis."""
 
     name: ClassVar[str] = "tia"
+    format_name: ClassVar[str] = "FEI TIA"
     version: ClassVar[str] = "1"
     extensions: ClassVar[frozenset[str]] = frozenset({".ser", ".emi"})
 
