@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nexuslims_pipeline.configuration import Settings
+from nexuslims_pipeline.extraction.sandbox import prepare
 from nexuslims_pipeline.instruments import ConfigurationError
 from nexuslims_pipeline.sessions.keys import parse_key
 from nexuslims_pipeline.sessions.model import SessionState
@@ -77,6 +78,8 @@ class Building:
         """
         due = dict.fromkeys(keys, "asked for") if keys else {}
         considered = sorted({*due} or self._discover(first, last, due))
+        if due:
+            prepare()
         instance = None
         outcomes = []
         for number, key in enumerate(considered, 1):
@@ -221,6 +224,8 @@ def dagster_instance(data_path: Path) -> Any:
 
     if not os.environ.get("DAGSTER_HOME"):
         os.environ["DAGSTER_HOME"] = str(data_path / "dagster_home")
+    # A commit for each of the 50 events of a run takes longer than the run.
+    os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "50")
     home = Path(os.environ["DAGSTER_HOME"])
     if not home.is_absolute() or glob.escape(str(home)) != str(home):
         # Dagster would look for its settings by a pattern, find none, and switch its telemetry on.

@@ -91,6 +91,10 @@ def _build(options: argparse.Namespace) -> int:
     from nexuslims_pipeline.building import Building, Outcome
     from nexuslims_pipeline.configuration import settings
 
+    if options.first and options.last and options.last < options.first:
+        msg = f"--to {options.last} lies before --from {options.first}; there is no day in between."
+        raise ConfigurationError(msg)
+
     def show(outcome: Outcome) -> None:
         if not options.json:
             print(outcome.line(), flush=True)

@@ -47,7 +47,10 @@ def register_uses(
 
     A server that does not answer costs only its own sessions: the others are registered before the run fails.
     """
-    since, until = span_of(date.fromisoformat(config.from_date), date.fromisoformat(config.to_date))
+    first, last = _day(config.from_date), _day(config.to_date)
+    if last < first:
+        raise Failure(f"The last day, {last}, lies before the first, {first}.", allow_retries=False)
+    since, until = span_of(first, last)
     silent = []
     for name in config.servers or nemo.names():
         try:
@@ -67,6 +70,13 @@ def register_uses(
 def harvest() -> None:
     """See the op."""
     register_uses()
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise Failure(f"'{text}' is no date; write it like 2024-01-01.", allow_retries=False) from None
 
 
 def span_of(first: date | None, last: date | None) -> tuple[datetime | None, datetime | None]:

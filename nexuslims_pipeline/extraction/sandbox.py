@@ -17,6 +17,8 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +55,7 @@ class Sandbox:
         self._root = root.resolve()
         self._limits = limits
         self._ahead = 4 * workers
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
+        context = prepare()
         self._pool = ProcessPool(
             max_workers=workers,
             max_tasks=FILES_PER_CHILD,
@@ -104,6 +105,14 @@ class Sandbox:
         return read
 
 
+def prepare() -> ForkServerContext:
+    """Start the server that children are forked from; it imports the readers while the caller does other work."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    forkserver.ensure_running()
+    return context
+
+
 @contextmanager
 def sandbox(root: Path, workers: int, limits: Limits) -> Iterator[Sandbox]:
     """A sandbox that ends with the block."""
@@ -115,7 +124,9 @@ def sandbox(root: Path, workers: int, limits: Limits) -> Iterator[Sandbox]:
 
 
 def _confine(root: str, mebibytes: int) -> None:
-    """Set this child's limits; what is undone nowhere, as an audit hook cannot be removed."""
+    """Set this child's limits, which nothing undoes: an audit hook cannot be removed."""
+    for name in [name for name in os.environ if name.startswith("NX_")]:
+        del os.environ[name]
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))

@@ -33,9 +33,47 @@ def quantity(value: float | str, unit: str) -> "pint.Quantity[Any]":
     return unit_registry().Quantity(number, unit)
 
 
-def symbol(unit: Any) -> str:
-    """Short symbol of a pint unit for XML and people: ``kV``, ``µm``, ``deg``; empty for plain numbers."""
-    return f"{unit:~}".replace("μ", "µ") if str(unit) != "dimensionless" else ""
+SYMBOLS = {
+    "ampere": "A",
+    "byte": "B",
+    "degree": "deg",
+    "electron_volt": "eV",
+    "kelvin": "K",
+    "kiloelectron_volt": "keV",
+    "kilovolt": "kV",
+    "meter": "m",
+    "microampere": "µA",
+    "micrometer": "µm",
+    "microsecond": "µs",
+    "milliradian": "mrad",
+    "millimeter": "mm",
+    "nanoampere": "nA",
+    "nanometer": "nm",
+    "pascal": "Pa",
+    "percent": "%",
+    "picoampere": "pA",
+    "second": "s",
+    "volt": "V",
+}
+"""Symbols of the commonest units, by pint's long names, so that pint need not be loaded for them (it takes 0.3 s)."""
+
+
+def symbol(unit: str) -> str:
+    """Short symbol of a unit for XML and people: ``kV``, ``µm``, ``deg``; empty for plain numbers.
+
+    Parameters
+    ----------
+    unit
+        Long name, as pint writes it.
+
+    Raises
+    ------
+    Exception
+        Of many unrelated classes, when pint knows no such unit.
+    """
+    if unit in SYMBOLS:
+        return SYMBOLS[unit]
+    return f"{unit_registry().Unit(unit):~}".replace("μ", "µ") if unit != "dimensionless" else ""
 
 
 def tidy(number: float) -> float:

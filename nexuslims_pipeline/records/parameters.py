@@ -41,7 +41,7 @@ class Parameter:
 def unit_symbol(unit: str) -> str:
     """Short symbol of a unit given by its long pint name; a name that pint does not know stays as it is."""
     try:
-        return symbol(unit_registry().Unit(unit))
+        return symbol(unit)
     except Exception:  # pint answers text that is no unit with errors of many unrelated classes
         return token(unit)
 

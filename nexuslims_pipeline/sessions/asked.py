@@ -76,4 +76,4 @@ class Memory(BaseModel):
         if known is None or known.token != token:
             return True
         pause: timedelta = min(FIRST_REPEAT * 2 ** min(known.times - 1, 20), LONGEST_REPEAT)
-        return now - known.at >= pause
+        return not timedelta(0) <= now - known.at < pause  # a clock that was put back must not silence it
