@@ -69,6 +69,7 @@ def nemo_sensor(server_name: str, settings: Settings) -> SensorDefinition:
                 for key in asked
             ],
             dynamic_partitions_requests=[SESSIONS.build_add_request(_new(context.instance, asked))],
+            skip_reason=None if asked else f"{len(uses)} finished uses; {len(due)} due, none to ask for now.",
             cursor=memory.text(),
         )
 
@@ -101,6 +102,7 @@ def storage_sensor(instrument_id: str, settings: Settings) -> SensorDefinition:
                 for key in asked
             ],
             dynamic_partitions_requests=[SESSIONS.build_add_request(_new(context.instance, asked))],
+            skip_reason=None if asked else f"{len(sessions)} sessions; {len(due)} due, none to ask for now.",
             cursor=memory.text(),
         )
 

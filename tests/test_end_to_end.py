@@ -1,6 +1,5 @@
 """The whole pipeline before a real NEMO: from usage events by http to records, by command line, sensors and jobs."""
 
-import functools
 import json
 import os
 import subprocess
@@ -269,6 +268,8 @@ def test_what_is_edited_in_nemo_is_taken_over(
     assert code == 0
     assert {outcome["cause"] for outcome in second} == {"changed in NEMO"}
     assert list(states(second).values()) == ["NO_CONSENT", "BUILT", "BUILT", "BUILT"]
+    assert [path.name for path in site.data.rglob("*") if "point.msa" in path.name] == [], "consent is withdrawn"
+    assert not site.store.record_path(keys[1]).exists()
     assert Record(site, 2).texts("dataset/name") == ["first.tif"]
     assert Record(site, 2).text("summary/reservationEnd") == "2026-03-02T13:10:30-05:00"
     assert Record(site, 3).text("title") == "Then refused"
@@ -362,10 +363,11 @@ class Daemon:
             told = sensor(context)
         if isinstance(told, SkipReason):
             return [], str(told.skip_message)
+        assert bool(told.run_requests) is not bool(told.skip_reason)
         self._cursors[sensor.name] = told.cursor
-        for request in told.dynamic_partitions_requests:
+        for request in told.dynamic_partitions_requests or []:
             self.instance.add_dynamic_partitions("sessions", list(request.partition_keys))
-        return list(told.run_requests), ""
+        return list(told.run_requests or []), str(told.skip_reason or "")
 
     def run(self, request: Any) -> None:
         result = (
@@ -379,6 +381,23 @@ class Daemon:
             )
         )
         assert result.success
+
+    def harvest(self, first: str, last: str) -> str:
+        """Why the job failed; empty if it did not."""
+        result = (
+            build_definitions(settings())
+            .resolve_job_def("harvest")
+            .execute_in_process(
+                instance=self.instance,
+                run_config={
+                    "ops": {"register_uses": {"config": {"from_date": first, "to_date": last}}},
+                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                },
+                raise_on_error=False,
+            )
+        )
+        failed = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+        return failed[0].error_display_string if failed else ""
 
 
 @pytest.fixture
@@ -447,22 +466,14 @@ def test_sensor_looks_back_to_where_a_long_silence_began(helios: tuple[Site, Pro
 def test_harvest_of_the_past_is_built_by_the_sensor(helios: tuple[Site, Proxy], daemon: Daemon) -> None:
     site, proxy = helios
     site.variables["NX_HARVEST_DAYS"] = "1"
-    span = {"from_date": "2026-02-01", "to_date": "2026-03-05"}
     with site.active():
         nemo = nemo_sensor("nemo", settings())
-        harvest = functools.partial(
-            build_definitions(settings()).resolve_job_def("harvest").execute_in_process,
-            instance=daemon.instance,
-            run_config={
-                "ops": {"register_uses": {"config": span}},
-                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-            },
-            raise_on_error=False,
-        )
         assert daemon.tick(nemo)[0] == []
+        assert "write it like 2024-01-01" in daemon.harvest("March", "2026-03-05")
+        assert "lies before the first" in daemon.harvest("2026-03-05", "2026-02-01")
         proxy.faults = [status(500)] * 3
-        assert not harvest().success
-        assert harvest().success
+        assert "did not answer; run the harvest again" in daemon.harvest("2026-02-01", "2026-03-05")
+        assert daemon.harvest("2026-02-01", "2026-03-05") == ""
 
         requested, _ = daemon.tick(nemo)
         assert sorted(keys_of(requested)) == sorted([share.key(25), share.key(5)])

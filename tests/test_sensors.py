@@ -104,7 +104,7 @@ def test_built_sessions_are_left_alone_until_their_answers_change(built: Facilit
     changed = tick(built, instance, NEMO, quiet.cursor)
     assert asked(changed) == {EMPTY: NEW_SESSION}
     assert asked(tick(built, instance, NEMO, changed.cursor)) == {}
-    built.edit_event(107, project=2)
+    built.edit_event(107, operator=5)
     built.edit_event(105, operator=5)
     again = tick(built, instance, NEMO, changed.cursor)
     assert set(asked(again)) == {EMPTY, DECLINED}
