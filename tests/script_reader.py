@@ -3,13 +3,14 @@
 So whatever a hostile or broken vendor file may bring its reader to do can be written down in the file itself.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from nexuslims_pipeline.extraction import registry, sandbox
-from nexuslims_pipeline.extraction.model import Axis, Extractor, Pixels, Signal, Source
+from nexuslims_pipeline.extraction.model import Extractor
+from nexuslims_pipeline.signals import Axis, Pixels, Signal, Source
 
 REAL_CONFINE = sandbox._confine
 
@@ -20,7 +21,7 @@ class Trap:
 
     script: str
     shape: tuple[int, int] = (4, 4)
-    dtype: Any = np.uint8
+    dtype: Any = field(default_factory=lambda: np.dtype("u1"))
     ndim: int = 2
 
     def __getitem__(self, item: Any) -> Any:

@@ -15,10 +15,11 @@ import pytest
 from nexuslims_pipeline.activities.model import Activity, Clustering
 from nexuslims_pipeline.cli import _parser
 from nexuslims_pipeline.configuration import ELSEWHERE, RETIRED, SERVER_VARIABLES, Settings
-from nexuslims_pipeline.extraction.model import Extractor, Source
+from nexuslims_pipeline.extraction.model import Extractor
 from nexuslims_pipeline.inventory.model import FileStatus, Inventory, InventoryEntry
 from nexuslims_pipeline.metadata.dataset import Dataset
 from nexuslims_pipeline.sessions.model import Session, SessionState
+from nexuslims_pipeline.signals import Source
 from resources.catalog import VIEWS, Catalog
 from resources.store import Store
 

@@ -18,9 +18,10 @@ from nexuslims_pipeline.demo.fei_tiff import FEI_TAG, fei_tiff
 from nexuslims_pipeline.extraction.formats import edax_spc, plain_image, plain_text
 from nexuslims_pipeline.extraction.formats import emsa as msa
 from nexuslims_pipeline.extraction.formats import fei_tiff as fei
-from nexuslims_pipeline.extraction.model import ExtractionError, Extractor, Signal, Source
+from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.vendor_text import decode, local_time, number, parse_xml
 from nexuslims_pipeline.metadata.checked import checked_metadata
+from nexuslims_pipeline.signals import Signal, Source
 
 CORPUS = Path(os.environ.get("NX_TEST_CORPUS", Path(__file__).parents[2] / "shared" / "corpus"))
 FORMATS = (

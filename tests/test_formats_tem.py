@@ -23,7 +23,8 @@ from nexuslims_pipeline.extraction.facts import bounded, on_its_clock
 from nexuslims_pipeline.extraction.formats import digital_micrograph as dm
 from nexuslims_pipeline.extraction.formats import hyperspy_reader as hs
 from nexuslims_pipeline.extraction.formats import tia
-from nexuslims_pipeline.extraction.model import ExtractionError, Extractor, Signal, Source
+from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
+from nexuslims_pipeline.signals import Signal, Source
 
 CORPUS = Path(os.environ.get("NX_TEST_CORPUS", Path(__file__).parents[2] / "shared" / "corpus"))
 MODIFIED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -418,7 +419,7 @@ def test_a_series_of_300_megabytes_stays_in_its_file(tmp_path: Path) -> None:
     path = write_series(tmp_path / "large_1.ser", series(38, (2048, 2048)), 4096 + 38 * element)
     script = (
         "import sys, resource, datetime; from pathlib import Path\n"
-        "from nexuslims_pipeline.extraction.model import Source\n"
+        "from nexuslims_pipeline.signals import Source\n"
         "from nexuslims_pipeline.extraction.formats.tia import EXTRACTOR\n"
         "import numpy, pint, lxml.etree\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"

@@ -211,7 +211,7 @@ def test_sessions_that_end_early_have_no_later_materialisations(batch: Batch) ->
 def test_checks_are_kept_per_session(batch: Batch) -> None:
     _, instance, _ = batch
     passed = dict.fromkeys((WELD, DECLINED, EMPTY), True)
-    assert {name: checks(instance, name) for name in CHECKS} == {name: passed for name in CHECKS}
+    assert {name: checks(instance, name) for name in CHECKS} == dict.fromkeys(CHECKS, passed)
 
 
 def test_every_materialisation_carries_its_versions(batch: Batch) -> None:

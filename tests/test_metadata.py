@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexuslims_pipeline.extraction.model import Signal, Source
 from nexuslims_pipeline.metadata.checked import checked_metadata, plain
 from nexuslims_pipeline.metadata.fields import FIELDS
 from nexuslims_pipeline.metadata.units import SYMBOLS, quantity, symbol, unit_registry
+from nexuslims_pipeline.signals import Signal, Source
 
 SOURCE = Source(Path("/a.dm3"), datetime(2026, 3, 2, 17, tzinfo=UTC), 10, time_zone="America/Denver")
 

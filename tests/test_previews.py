@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from nexuslims_pipeline.extraction.model import Axis, Pixels, Signal
 from nexuslims_pipeline.previews.draw import draw_preview
 from nexuslims_pipeline.previews.sampling import READ_BYTES, TooCoarse, sample
 from nexuslims_pipeline.previews.scale_bar import bar_label, pixel_aspect, rounded_down, rounded_up, unit_of
 from nexuslims_pipeline.previews.tones import fitted, mean, unit_range
+from nexuslims_pipeline.signals import Axis, Pixels, Signal
 
 CORPUS = Path(os.environ.get("NX_TEST_CORPUS", Path(__file__).parents[2] / "shared" / "corpus"))
 MB = 1 << 20

@@ -16,7 +16,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from nexuslims_pipeline.extraction.model import Axis
+from nexuslims_pipeline.signals import Axis
 
 
 def hyperspy_file(data: NDArray[Any], axes: Sequence[Axis], title: str, metadata: Mapping[str, Any]) -> bytes:

@@ -11,7 +11,7 @@ from nexuslims_pipeline.demo import pictures, spectra
 from nexuslims_pipeline.demo.hyperspy_file import hyperspy_file
 from nexuslims_pipeline.demo.making import Maker
 from nexuslims_pipeline.demo.pictures import View, gold_particles
-from nexuslims_pipeline.extraction.model import Axis
+from nexuslims_pipeline.signals import Axis
 
 SCREEN_WIDTH_M = 0.1
 """Field width times magnification."""

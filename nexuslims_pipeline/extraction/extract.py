@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from nexuslims_pipeline.extraction.model import Source
 from nexuslims_pipeline.extraction.reading import ReadFile
 from nexuslims_pipeline.extraction.registry import readers_version
 from nexuslims_pipeline.extraction.sandbox import Sandbox
@@ -22,6 +21,7 @@ from nexuslims_pipeline.files import display_name, from_location, json_bytes, to
 from nexuslims_pipeline.instruments import Instrument
 from nexuslims_pipeline.inventory.model import InventoryEntry
 from nexuslims_pipeline.metadata.dataset import Dataset
+from nexuslims_pipeline.signals import Source
 
 
 @dataclass(frozen=True, slots=True)

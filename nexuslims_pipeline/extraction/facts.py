@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-from nexuslims_pipeline.extraction.model import Axis, DatasetType, Signal
 from nexuslims_pipeline.metadata.fields import FIELDS
 from nexuslims_pipeline.metadata.units import quantity
+from nexuslims_pipeline.signals import Axis, DatasetType, Signal
 
 UNFILLED = frozenset({"", "[]", "DO NOT EDIT", "DO NOT ENTER"})
 """Texts that vendors' forms hold where nobody entered anything."""

@@ -14,7 +14,8 @@ from math import prod
 from pathlib import Path
 from typing import Any, Final
 
-from nexuslims_pipeline.extraction.model import Axis, ExtractionError, Pixels
+from nexuslims_pipeline.extraction.model import ExtractionError
+from nexuslims_pipeline.signals import Axis, Pixels
 
 DECODED_LIMIT: Final = 512 << 20
 """Bytes that a compressed image may take in memory."""

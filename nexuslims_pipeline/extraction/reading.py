@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nexuslims_pipeline.extraction.model import ExtractionError, Extractor, Signal, Source
+from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.registry import choose
 from nexuslims_pipeline.metadata.checked import checked_metadata, plain
+from nexuslims_pipeline.signals import Signal, Source
 
 TRANSIENT = frozenset(
     {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.ENOENT, errno.EHOSTDOWN}

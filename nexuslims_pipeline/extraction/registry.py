@@ -7,7 +7,8 @@ Chosen by extension first, then by content: an extractor is asked only for its o
 from functools import cache
 from importlib import import_module
 
-from nexuslims_pipeline.extraction.model import Extractor, Source
+from nexuslims_pipeline.extraction.model import Extractor
+from nexuslims_pipeline.signals import Source
 
 FORMATS = (
     "digital_micrograph",

@@ -24,8 +24,8 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
-from nexuslims_pipeline.extraction.model import Source
 from nexuslims_pipeline.extraction.reading import ReadFile, read_file, unread
+from nexuslims_pipeline.signals import Source
 
 PRELOADED = ["nexuslims_pipeline.extraction.warm"]
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import available_timezones
 
-from nexuslims_pipeline.extraction.model import Source
 from nexuslims_pipeline.extraction.reading import ReadFile
 from nexuslims_pipeline.extraction.sidecar import preview_path
 from nexuslims_pipeline.files import to_location, write_bytes
 from nexuslims_pipeline.inventory.companions import companion_names
 from nexuslims_pipeline.metadata.fields import FIELDS
+from nexuslims_pipeline.signals import Source
 
 
 def extract_file(path: Path, preview_folder: Path | None) -> tuple[list[dict[str, Any]], str]:

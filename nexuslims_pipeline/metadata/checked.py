@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from nexuslims_pipeline.extraction.model import Signal, Source
 from nexuslims_pipeline.metadata.fields import FIELDS, Field
 from nexuslims_pipeline.metadata.units import tidy, unit_registry
+from nexuslims_pipeline.signals import Signal, Source
 
 TEXT_LIMIT = 20_000
 """Characters of one text value; a longer one is cut, which a marker at its end shows."""

@@ -6,7 +6,7 @@ names them, with the QUDT unit (http://qudt.org/vocab/unit/) that means the same
 
 from dataclasses import dataclass
 
-from nexuslims_pipeline.extraction.model import DatasetType
+from nexuslims_pipeline.signals import DatasetType
 
 EMG = "https://purls.helmholtz-metadaten.de/emg/v2.0.0/EMG_"
 QUDT = "http://qudt.org/vocab/unit/"

@@ -7,12 +7,12 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from ..extraction.model import Axis, Pixels, Signal
-from .images import View, draw_image, draw_patterns, draw_stack
-from .lettering import font, printable, shortened
-from .plots import draw_line_scan, draw_spectrum, draw_spectrum_image
-from .sampling import TooCoarse
-from .tones import has_colours
+from nexuslims_pipeline.previews.images import View, draw_image, draw_patterns, draw_stack
+from nexuslims_pipeline.previews.lettering import font, printable, shortened
+from nexuslims_pipeline.previews.plots import draw_line_scan, draw_spectrum, draw_spectrum_image
+from nexuslims_pipeline.previews.sampling import TooCoarse
+from nexuslims_pipeline.previews.tones import has_colours
+from nexuslims_pipeline.signals import Axis, Pixels, Signal
 
 SIZE = 500
 """Longest side of a preview in pixels."""

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ..extraction.model import Axis
-from .lettering import font
-from .sampling import READ_BYTES, Sample, sample
-from .scale_bar import draw_scale_bar, pixel_aspect
-from .tones import fitted, grey, logarithmic, mean, picture_of
+from nexuslims_pipeline.previews.lettering import font
+from nexuslims_pipeline.previews.sampling import READ_BYTES, Sample, sample
+from nexuslims_pipeline.previews.scale_bar import draw_scale_bar, pixel_aspect
+from nexuslims_pipeline.previews.tones import fitted, grey, logarithmic, mean, picture_of
+from nexuslims_pipeline.signals import Axis
 
 MOST_SAMPLES = 2048
 """Samples along an axis of an image that is then averaged down to a picture."""

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ..extraction.model import Axis
-from .images import Box, View
-from .lettering import font, printable
-from .sampling import READ_BYTES, sample
-from .scale_bar import draw_scale_bar, pixel_aspect, rounded_up, unit_of
-from .tones import fitted, logarithmic, mean, real, resized, unit_range, viridis
+from nexuslims_pipeline.previews.images import Box, View
+from nexuslims_pipeline.previews.lettering import font, printable
+from nexuslims_pipeline.previews.sampling import READ_BYTES, sample
+from nexuslims_pipeline.previews.scale_bar import draw_scale_bar, pixel_aspect, rounded_up, unit_of
+from nexuslims_pipeline.previews.tones import fitted, logarithmic, mean, real, resized, unit_range, viridis
+from nexuslims_pipeline.signals import Axis
 
 MOST_CHANNELS = 1 << 19
 """Channels of one spectrum that are looked at."""

@@ -5,8 +5,8 @@ import re
 
 from PIL import Image, ImageDraw
 
-from ..extraction.model import Axis
-from .lettering import font, printable
+from nexuslims_pipeline.previews.lettering import font, printable
+from nexuslims_pipeline.signals import Axis
 
 _METRES = {
     "m": 1.0, "cm": 1e-2, "mm": 1e-3, "µm": 1e-6, "um": 1e-6, "micron": 1e-6, "microns": 1e-6, "nm": 1e-9,

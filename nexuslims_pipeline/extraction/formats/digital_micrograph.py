@@ -37,15 +37,8 @@ from nexuslims_pipeline.extraction.facts import (
     on_its_clock,
     spectral_type,
 )
-from nexuslims_pipeline.extraction.model import (
-    Axis,
-    DatasetType,
-    ExtractionError,
-    Extractor,
-    Pixels,
-    Signal,
-    Source,
-)
+from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
+from nexuslims_pipeline.signals import Axis, DatasetType, Pixels, Signal, Source
 
 if TYPE_CHECKING:
     import numpy as np

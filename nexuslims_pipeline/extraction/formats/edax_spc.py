@@ -31,8 +31,9 @@ from math import isfinite
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.model import Axis, ExtractionError, Extractor, Pixels, Signal, Source
+from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.vendor_text import ELEMENTS
+from nexuslims_pipeline.signals import Axis, Pixels, Signal, Source
 
 HEADER_BYTES: Final = 736
 ELEMENTS_AT: Final = 640

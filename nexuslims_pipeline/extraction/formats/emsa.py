@@ -13,8 +13,9 @@ from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.model import Axis, ExtractionError, Extractor, Pixels, Signal, Source
+from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.vendor_text import ELEMENTS, decode, local_time, number
+from nexuslims_pipeline.signals import Axis, Pixels, Signal, Source
 
 FILE_LIMIT: Final = 8 << 20
 """Bytes of the largest file that is read; a spectrum of 4096 channels has 0.1 MB."""

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, TypeAlias
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.model import DatasetType, ExtractionError, Extractor, Signal, Source
+from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.raster import (
     TIFF_MAGIC,
     open_tiff,
@@ -37,6 +37,7 @@ from nexuslims_pipeline.extraction.raster import (
 )
 from nexuslims_pipeline.extraction.vendor_text import decode, local_time, number, parse_xml, xml_texts
 from nexuslims_pipeline.metadata.units import tidy
+from nexuslims_pipeline.signals import DatasetType, Signal, Source
 
 Sections: TypeAlias = dict[str, dict[str, str]]
 

@@ -23,16 +23,9 @@ from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from nexuslims_pipeline.extraction.facts import METRES, Facts, bounded, is_reciprocal, spectral_type
-from nexuslims_pipeline.extraction.model import (
-    Axis,
-    DatasetType,
-    ExtractionError,
-    Extractor,
-    Pixels,
-    Signal,
-    Source,
-)
+from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.vendor_text import local_time, parse_xml
+from nexuslims_pipeline.signals import Axis, DatasetType, Pixels, Signal, Source
 
 HDF5 = "hdf5"
 """Stands for the reader of an HDF5 file until its content has been seen."""

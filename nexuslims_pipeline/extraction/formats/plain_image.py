@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.model import ExtractionError, Extractor, Signal, Source
+from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.raster import (
     TIFF_MAGIC,
     Raster,
@@ -23,6 +23,7 @@ from nexuslims_pipeline.extraction.raster import (
     unread_tags,
 )
 from nexuslims_pipeline.extraction.vendor_text import decode, local_time, number, parse_xml
+from nexuslims_pipeline.signals import Signal, Source
 
 PICTURE_MAGIC: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM")
 END_MARKS: Final = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9", "GIF": b"\0;"}

@@ -3,8 +3,9 @@
 import re
 from typing import ClassVar, Final
 
-from nexuslims_pipeline.extraction.model import ExtractionError, Extractor, Signal, Source
+from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.vendor_text import decode
+from nexuslims_pipeline.signals import Signal, Source
 
 SHOWN_BYTES: Final = 64 << 10
 """How much of a file is kept to be shown."""

@@ -34,16 +34,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded, on_its_clock, spectral_type
-from nexuslims_pipeline.extraction.model import (
-    Axis,
-    DatasetType,
-    ExtractionError,
-    Extractor,
-    Pixels,
-    Signal,
-    Source,
-)
+from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.vendor_text import MONTHS, parse_xml
+from nexuslims_pipeline.signals import Axis, DatasetType, Pixels, Signal, Source
 
 if TYPE_CHECKING:
     import numpy as np
