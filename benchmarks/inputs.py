@@ -19,7 +19,7 @@ SESSION_START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 SESSION_HOURS = 4
 IMAGES, BURST = 20, 7
 """Images of the session, and how many are taken in a row before a pause."""
-PIXELS = 1024
+PIXELS = int(os.environ.get("NX_BENCHMARK_PIXELS", "1024"))
 INSTRUMENT, FOLDER = "Benchmark-TEM", "TEM"
 TIME_ZONE = "UTC"
 SER_SIDE = 1024

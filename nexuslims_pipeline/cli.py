@@ -4,6 +4,7 @@ Exit codes: 0 nothing failed; 1 a session, file or check failed; 2 the configura
 """
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -22,6 +23,9 @@ FAILED, MISCONFIGURED = 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may be anything but text
     options = _parser().parse_args(arguments)
     load_dotenv(Path(".env"))
     try:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 from dagster import AssetKey, DagsterInstance, ExecuteInProcessResult
@@ -91,7 +92,8 @@ class Facility:
     @contextmanager
     def active(self) -> Iterator[configuration.Settings]:
         """This process's settings are the facility's."""
-        with pytest.MonkeyPatch.context() as patch:
+        # Building sets variables for Dagster; they must not outlive the test.
+        with mock.patch.dict(os.environ), pytest.MonkeyPatch.context() as patch:
             clear_environment(patch)
             for name, value in self.variables().items():
                 patch.setenv(name, value)

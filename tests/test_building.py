@@ -240,7 +240,8 @@ def test_a_companion_that_arrives_late_is_read_with_its_file(built: Facility) ->
     assert again.states == STATES
 
 
-def test_withdrawn_consent_ends_the_session(built: Facility) -> None:
+def test_withdrawn_consent_ends_the_session_and_leaves_nothing_of_its_files(built: Facility) -> None:
+    events, before = built.answers("usage_events"), records(built)
     built.withdraw_consent(104)
     with opened_files(built.raw) as opened:
         again = built.build()
@@ -249,9 +250,13 @@ def test_withdrawn_consent_ends_the_session(built: Facility) -> None:
     assert again.states == STATES | {WELD: "NO_CONSENT"}
     assert again.outcomes[WELD]["record"] == ""
     kept = [path for path in built.data.rglob("*") if path.is_file()]
-    assert not [p for p in kept if "EDS" in p.name or "EDS%20" in p.read_text(errors="replace")]
-    assert {p.parent.name for p in kept if WELD in p.name} == {"usage_event", "session"}
+    assert [path for path in kept if b"inclusion.msa" in os.fsencode(path.name) + path.read_bytes()] == []
+    assert records(built) == {f"{CERAMIC}.xml": before[f"{CERAMIC}.xml"]}
     assert built.build().causes == {}
+
+    built.answer("usage_events", events)
+    assert built.build().states == STATES
+    assert records(built) == before
 
 
 def test_a_key_stays_whatever_is_edited_in_nemo(built: Facility) -> None:
@@ -329,6 +334,7 @@ def test_a_silent_server_costs_its_own_sessions_only(written: Facility, monkeypa
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     written.set(NX_NEMO_ADDRESS_2=f"http://127.0.0.1:{port}/api/", NX_NEMO_TOKEN_2=token, NX_NEMO_NAME_2="annex")
+    # As little patience as a sensor has: a build tries for a quarter of a minute.
     monkeypatch.setattr(nemo.open_server, "__kwdefaults__", {"verify": True, "patience": nemo.BRIEF})
     # An instrument of the silent server, or nothing would be asked of it.
     text = (written.folder / "instruments.yaml").read_text()
@@ -338,6 +344,17 @@ def test_a_silent_server_costs_its_own_sessions_only(written: Facility, monkeypa
     assert found.states == {EMPTY: "NO_FILES_FOUND"}
     assert found.errors.startswith(f"annex: NEMO server 'annex' (http://127.0.0.1:{port}/api/) does not answer")
     assert token not in found.errors
+
+
+def test_a_share_that_is_not_mounted_is_said(built: Facility) -> None:
+    before = tree(built.data)
+    shutil.move(built.raw / "Quanta", built.raw / "Not mounted")
+    found = built.build()
+    assert found.code == 1
+    assert found.states == STATES
+    assert found.errors.startswith("Demo-Quanta-SEM: the instrument's folder ")
+    assert "is the share mounted?" in found.errors
+    assert tree(built.data) == before
 
 
 def test_a_session_that_still_runs_is_not_built(written: Facility) -> None:
@@ -389,3 +406,26 @@ def test_the_catalogue_has_every_session(built: Facility) -> None:
     assert counts["sessions"] == 4
     assert counts["datasets"] == 12
     assert counts["records"] == 2
+
+
+# Single files
+
+
+def test_extract_needs_no_settings_and_copes_with_any_name(written: Facility, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"\xff odd.msa")
+    shutil.copyfile(written.raw / WELD_FOLDER / "EDS ferrite.msa", odd)
+    (written.folder / "demo.env").write_text("")
+    done = run(written, "extract", "--preview-folder", "previews", str(odd), "gone.tif")
+    assert done.returncode == 1
+    assert "Spectrum       SEM_EDS" in done.stdout
+    assert done.stderr == "gone.tif: it cannot be opened: No such file or directory\n"
+    (preview,) = (written.folder / "previews").iterdir()
+    assert preview.read_bytes().startswith(b"\x89PNG")
+
+    done = run(written, "extract", "--json", "--no-preview", str(odd))
+    assert done.returncode == 0
+    (element,) = json.loads(done.stdout)
+    assert element["nx_meta"]["DatasetType"] == "Spectrum"
+    assert element["preview"] is None
+    assert element["original_metadata"]
+    assert len(list((written.folder / "previews").iterdir())) == 1

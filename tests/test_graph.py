@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from dagster import AssetCheckKey, AssetKey, DagsterEventType, DagsterInstance, ExecuteInProcessResult
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
 from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._serdes import serialize_value
 from facility import (
@@ -214,17 +216,26 @@ def test_checks_are_kept_per_session(batch: Batch) -> None:
     assert {name: checks(instance, name) for name in CHECKS} == dict.fromkeys(CHECKS, passed)
 
 
-def test_every_materialisation_carries_its_versions(batch: Batch) -> None:
-    """So that Dagster can tell a stage that is out of step with those before it, and does not call a fresh one so."""
-    from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
-    from dagster._core.loader import LoadingContextForTest
-
-    facility, instance, _ = batch
-    with facility.active() as site:
+def test_what_is_fresh_is_not_called_out_of_step(built_once: Facility) -> None:
+    """Each materialisation carries the versions of what it was made from, also when the command line built it."""
+    with built_once.active() as site, DagsterInstance.get() as history:
         graph = build_definitions(site).resolve_asset_graph()
-        resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
-        stale = {stage: resolver.get_status(AssetKey(stage), WELD) for stage in STAGES}
-    assert stale == dict.fromkeys(STAGES, StaleStatus.FRESH)
+        resolver = CachingStaleStatusResolver(history, graph, LoadingContextForTest(history))
+        found = {stage: resolver.get_status(AssetKey(stage), key) for key in (WELD, CERAMIC) for stage in STAGES}
+    assert found == dict.fromkeys(STAGES, StaleStatus.FRESH)
+
+
+def test_checks_of_the_command_line_belong_to_their_materialisation(built_once: Facility) -> None:
+    with built_once.active(), DagsterInstance.get() as history:
+        (info,) = (
+            info
+            for info in history.event_log_storage.get_asset_check_partition_info(
+                [AssetCheckKey(AssetKey("record"), "valid_against_schema")]
+            )
+            if info.partition_key == WELD
+        )
+    assert info.latest_target_materialization_storage_id
+    assert info.latest_target_materialization_storage_id == info.latest_materialization_storage_id
 
 
 def test_the_failed_session_is_refused_further_on_and_goes_through_when_mended(

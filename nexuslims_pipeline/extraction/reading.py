@@ -114,7 +114,7 @@ def _read(source: Source, reader: Extractor, signals: list[Signal], *, previews:
         read.previews.append(_preview(signal, source, index, len(signals)) if previews else None)
         meta = checked_metadata(signal, source, reader.name, reader.version)
         read.elements.append({"nx_meta": meta, "original_metadata": plain(signal.native)})
-        read.descriptions.append(str(plain(signal.name)))
+        read.descriptions.append(str(plain(signal.name[:TITLE_LIMIT])))
     return read
 
 
