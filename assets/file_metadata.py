@@ -6,7 +6,7 @@ from assets.tables import table
 from nexuslims_pipeline.extraction.extract import FileDatasets, extract_files
 from nexuslims_pipeline.extraction.registry import readers_version
 from nexuslims_pipeline.files import from_location
-from resources.storage import InstrumentStorage
+from resources.storage import InstrumentStorage, StorageUnavailableError
 from resources.store import Store
 
 VERSION = f"1;{readers_version()}"
@@ -33,6 +33,8 @@ def file_metadata(key: str, storage: InstrumentStorage, store: Store) -> Done | 
             storage.sandbox,
         )
     )
+    if unsettled := [f"{file.location}: {file.transient}" for file in files if file.transient]:
+        raise StorageUnavailableError(f"{len(unsettled)} files could not be read for now: {'; '.join(unsettled[:10])}")
     datasets = [dataset for file in files for dataset in file.datasets]
     store.write_datasets(key, datasets, inventory.fingerprint, VERSION)
     previews = [store.datasets_folder / from_location(d.preview) for d in datasets if d.preview]

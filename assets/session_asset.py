@@ -50,13 +50,17 @@ from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_AS
 from assets.checks import RECORD_CHECKS
 from assets.partitions import SESSIONS
 from resources.nemo import NemoUnavailableError
+from resources.storage import StorageUnavailableError
 from resources.store import Store
 
 CHAIN = ("usage_event", "session", "file_inventory", "file_metadata", "activities", "record")
 """The stages of a session, each needing those before it."""
 SESSIONS_PER_RUN = 100
 """Sessions of one run of a backfill: one run for many costs a tenth of one run each."""
+TRANSIENT = (NemoUnavailableError, StorageUnavailableError)
 TRANSIENT_RETRIES = 3
+NO_RETRY_TAG = "nexuslims/no_retry"
+"""Tag of a run that somebody waits for: what fails in it is tried again by the next."""
 
 Metadata: TypeAlias = Mapping[str, Any]
 
@@ -196,11 +200,12 @@ class _Batch:
 
     def _fail(self, key: str, fault: Exception) -> Iterator[Any]:
         alone, tries = len(self._keys) == 1, self._context.retry_number
-        if alone and isinstance(fault, NemoUnavailableError) and tries < TRANSIENT_RETRIES:
+        passing = isinstance(fault, TRANSIENT)
+        if alone and passing and tries < TRANSIENT_RETRIES and NO_RETRY_TAG not in self._context.run.tags:
             raise RetryRequested(TRANSIENT_RETRIES, seconds_to_wait=15 * 2**tries) from fault
         reason = str(fault) or type(fault).__name__
         self._context.log.error(f"{self._stage} failed for {key}: {reason}", exc_info=fault)
-        self._store.write_failure(key, self._stage, reason, self._context.run.run_id)
+        self._store.write_failure(key, self._stage, reason, self._context.run.run_id, passing=passing)
         self._failed[key] = reason
         yield from self._evaluations(self._stage, key, getattr(fault, "checks", ()), None)
         if alone:

@@ -81,13 +81,15 @@ class Building:
         if due:
             prepare()
         instance = None
+        silent: set[str] = set()
         outcomes = []
         for number, key in enumerate(considered, 1):
-            if key in due:
+            if key in due and parse_key(key).server not in silent:
                 instance = instance or dagster_instance(self._site.data_path)
                 _tell(f"[{number}/{len(considered)}] {key}: {due[key]} …")
                 self._materialise(instance, key)
                 _tell("")
+                silent |= self._gone_silent(key)
             outcomes.append(self._outcome(key, due.get(key, "")))
             show(outcomes[-1])
         if due:
@@ -119,18 +121,18 @@ class Building:
         keys: list[str] = []
         for name, server in self._site.nemo_servers.items():
             try:
-                found = discover(
+                uses = discover(
                     open_server(server, verify=self._site.verify),
                     self._site.instruments,
                     self._store,
                     since=since,
                     until=until,
+                    days=(first or date.min, last or date.max),
                     register=register,
                 )
             except NemoError as fault:
                 self.troubles.append(f"{name}: {fault}")
                 continue
-            uses = [use for use in found if (first or date.min) <= parse_key(use.key).start_date <= (last or date.max)]
             keys += [use.key for use in uses]
             changed = answers_due(uses, self._store)
             due |= {key: changed[key].reason for key in changed}
@@ -155,18 +157,28 @@ class Building:
 
     def _materialise(self, instance: Any, key: str) -> None:
         from assets.partitions import SESSIONS
+        from assets.session_asset import NO_RETRY_TAG
 
         instance.add_dynamic_partitions(SESSIONS.name or "", [key])
         level = "INFO" if self._verbose else "CRITICAL"
         result = self._definitions.resolve_job_def("build_sessions").execute_in_process(
             instance=instance,
             partition_key=key,
-            tags={"nexuslims/cause": "command line"},
+            tags={"nexuslims/cause": "command line", NO_RETRY_TAG: "somebody waits"},
             run_config={"loggers": {"console": {"config": {"log_level": level}}}},
             raise_on_error=False,
         )
         if not result.success and not self._store.failure(key):
             self._store.write_failure(key, "usage_event", "the run failed; see it in Dagster.", result.run_id)
+
+    def _gone_silent(self, key: str) -> set[str]:
+        """The session's server, when it was out of reach: there is no use in waiting for it once more."""
+        failure = self._store.failure(key)
+        if not failure or not failure.get("passing") or failure["asset"] != "usage_event":
+            return set()
+        server = parse_key(key).server
+        self.troubles.append(f"{server}: its other sessions were not tried; the next build does.")
+        return {server}
 
     def _outcome(self, key: str, cause: str) -> Outcome:
         state, reason = self._store.state(key)

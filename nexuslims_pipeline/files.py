@@ -46,6 +46,39 @@ def write_bytes(path: Path, content: bytes) -> bool:
     return True
 
 
+def create(path: Path, content: bytes) -> bool:
+    """Write a new file, whole, unless there is one already: of several that race, one wins.
+
+    Returns
+    -------
+    bool
+        Whether this call made the file.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    write_bytes(temporary, content)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a share without hard links
+        return _create_in_place(path, content)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    return True
+
+
+def _create_in_place(path: Path, content: bytes) -> bool:
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError:
+        return False
+    return True
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in `folder` survive a power cut (where the file system knows how)."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -54,7 +54,7 @@ def register_uses(
     silent = []
     for name in config.servers or nemo.names():
         try:
-            uses = discover(nemo.server(name), storage.instruments, store, since=since, until=until)
+            uses = discover(nemo.server(name), storage.instruments, store, since=since, until=until, days=(first, last))
         except NemoError as fault:
             silent.append(f"{name}: {fault}")
             continue

@@ -25,6 +25,8 @@ class Source:
     """Files that belong to it (`.emi` of a `.ser`, `.txt` of a SEM TIFF); absolute, known to exist."""
     time_zone: str = "UTC"
     """IANA zone of the instrument's clock, for vendor times without one."""
+    clock_offset_seconds: float = 0.0
+    """Instrument's clock minus true time: vendor times are that much ahead."""
     instrument_id: str | None = None
 
 

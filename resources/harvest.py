@@ -7,7 +7,8 @@ lost cursor loses no session.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from itertools import chain
 
 from nexuslims_pipeline.instruments import Instruments
 from nexuslims_pipeline.inventory.crawl import FolderMissingError
@@ -46,12 +47,21 @@ def discover(
     *,
     since: datetime | None,
     until: datetime | None,
+    days: tuple[date, date] = (date.min, date.max),
     register: bool = True,
 ) -> list[Use]:
     """Finished uses of the server's instruments in a span of time, each with its key, oldest first.
 
-    A use that is seen for the first time gets its key here, for good (unless `register` is false, which writes
-    nothing).
+    Parameters
+    ----------
+    server, instruments, store
+        Whom to ask, whose uses count, and where keys are kept.
+    since, until
+        Uses that touch this span.
+    days
+        First and last day on which they may have begun, where the instrument stands.
+    register
+        Give a use that is seen for the first time its key for good; if false, nothing is written.
 
     Raises
     ------
@@ -63,22 +73,18 @@ def discover(
     finished: list[tuple[datetime, datetime, Row]] = []
     for event in server.usage_events(since=since, until=until, tools=by_tool.keys()):
         start, end = server.clock.window(event)
-        if end is not None and end <= now:
+        began = start.astimezone(by_tool[event["tool"]].zone).date()
+        if end is not None and end <= now and days[0] <= began <= days[1]:
             finished.append((start, end, event))
-    if not finished:
-        return []
-    bookings = server.reservations(
-        {event["tool"] for _, _, event in finished},
-        min(start for start, _, _ in finished),
-        max(end for _, end, _ in finished),
-    )
+    finished.sort(key=lambda use: (use[0], use[2]["id"]))
+    around = server.surroundings([event for _, _, event in finished])
     uses = []
-    for start, end, event in sorted(finished, key=lambda use: (use[0], use[2]["id"])):
+    for (start, end, event), rows in zip(finished, around, strict=True):
         instrument = by_tool[event["tool"]]
         key = session_key(start, instrument.id, server.name, event["id"], instrument.zone)
         known = store.register if register else store.key_of
         key = known(server.name, event["id"], key)
-        uses.append(Use(key, fingerprint(event, server.overlapping(bookings, event)), end))
+        uses.append(Use(key, fingerprint(event, chain.from_iterable(rows)), end))
     return uses
 
 

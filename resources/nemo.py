@@ -12,7 +12,7 @@ import operator
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -77,6 +77,17 @@ class NemoRefusedError(NemoError):
     """NEMO refuses: somebody has to mend something first."""
 
 
+class Surroundings(NamedTuple):
+    """What overlaps a usage event."""
+
+    reservations: tuple[Row, ...]
+    """Reservations of its tool that overlap it, withdrawn ones too."""
+    neighbours: tuple[Row, ...]
+    """Other usage events of its tool that overlap it."""
+    neighbour_reservations: tuple[Row, ...]
+    """Further reservations of the tool, which overlap a neighbour only."""
+
+
 class NemoServer(ABC):
     """Questions that the pipeline has for a NEMO server."""
 
@@ -139,28 +150,47 @@ class NemoServer(ABC):
         """
         return next(iter(self._ask("usage_events", id=event_id)), None)
 
-    def reservations(self, tools: Collection[int], start: datetime, end: datetime) -> list[Row]:
-        """Reservations of `tools` that overlap (start, end), however long they are, sorted by number."""
-        return self._bookings(start, end, self._known(tools))
-
     def _bookings(self, start: datetime, end: datetime, known: Collection[int]) -> list[Row]:
-        if not known:
-            return []
+        """Reservations of tools that overlap (start, end), however long they are, sorted by number."""
         rows = self._ask("reservations", tool_id__in=known, start__lt=end, end__gt=start)
         return self._with_times("reservation", _by_number(rows))
 
-    def overlapping(self, reservations: Iterable[Row], event: Row) -> list[Row]:
-        """Those of `reservations` that overlap a finished event on its tool: its fingerprint is over them."""
-        start, end = self._window(event)
-        return [
-            row
-            for row in reservations
-            if row_id(row.get("tool")) == row_id(event.get("tool")) and self.overlaps(row, start, end)
-        ]
+    def surroundings(self, events: Sequence[Row]) -> list[Surroundings]:
+        """What overlaps each of some finished events, in few requests; in their order.
 
-    def moment(self, text: object) -> datetime:
-        """Time that the server wrote, with its offset; ValueError for what is none."""
-        return self.clock.parse(text)
+        Raises
+        ------
+        UsageEventError
+            If an event is still running, or its times are malformed.
+        NemoError
+            If the server does not answer as it should.
+        """
+        if not events:
+            return []
+        windows = [self._window(event) for event in events]
+        start, end = min(s for s, _ in windows), max(e for _, e in windows)
+        tools = _numbers(events, "tool")
+        others = self._touching(start, end, tools)
+        begins, ends = zip(*(self._window_or(row, start, end) for row in (*events, *others)), strict=True)
+        bookings = self._bookings(min(begins), max(ends), tools)
+        return [self._around(event, others, bookings) for event in events]
+
+    def _around(self, event: Row, others: Iterable[Row], bookings: Iterable[Row]) -> Surroundings:
+        start, end = self._window(event)
+        neighbours = [row for row in self._overlapping(others, event, start, end) if row["id"] != event["id"]]
+        own = self._overlapping(bookings, event, start, end)
+        theirs = [
+            row
+            for neighbour in neighbours
+            for row in self._overlapping(bookings, event, *self._window_or(neighbour, start, end))
+            if row not in own
+        ]
+        return Surroundings(tuple(own), tuple(neighbours), tuple(_by_number(theirs)))
+
+    def _overlapping(self, rows: Iterable[Row], event: Row, start: datetime, end: datetime) -> list[Row]:
+        """Those of `rows` on the event's tool that overlap (start, end)."""
+        tool = row_id(event.get("tool"))
+        return [row for row in rows if row_id(row.get("tool")) == tool and self.overlaps(row, start, end)]
 
     def collect(self, event_id: int) -> UsageEvent:
         """Everything about a finished usage event that is needed to make a session.
@@ -176,24 +206,19 @@ class NemoServer(ABC):
         if event is None:
             msg = f"Usage event {event_id} does not exist on NEMO server '{self.name}' any more."
             raise UsageEventError(msg)
-        start, end = self._window(event)
-        tool = _numbers([event], "tool")
-        others = self._touching(start, end, tool)
-        neighbours = [row for row in others if row["id"] != event_id and self.overlaps(row, start, end)]
-        begins, ends = zip(*(self._window_or(row, start, end) for row in (event, *neighbours)), strict=True)
-        bookings = self._bookings(min(begins), max(ends), tool)
-        own = self.overlapping(bookings, event)
+        (around,) = self.surroundings([event])
+        own = around.reservations
         return UsageEvent(
             server=self.name,
             time_zone=self.clock.time_zone,
             strptime_format=self.clock.strptime_format,
             event=event,
-            reservations=tuple(own),
-            neighbours=tuple(neighbours),
-            neighbour_reservations=tuple(row for row in bookings if row not in own),
+            reservations=own,
+            neighbours=around.neighbours,
+            neighbour_reservations=around.neighbour_reservations,
             users=trimmed(self._named("users", _numbers([event, *own], "user", "operator")), NemoUser),
             projects=trimmed(self._named("projects", _numbers([event, *own], "project")), NemoProject),
-            tools=trimmed(self._named("tools", tool), NemoToolName),
+            tools=trimmed(self._named("tools", _numbers([event], "tool")), NemoToolName),
         )
 
     def check(self, tools: Collection[int] = ()) -> list[str]:

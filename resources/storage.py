@@ -18,6 +18,10 @@ from nexuslims_pipeline.inventory.model import Crawl, Inventory
 from nexuslims_pipeline.sessions.model import Claim, Session
 
 
+class StorageUnavailableError(Exception):
+    """The instrument's share fails, or a file changes while it is read: trying again later may help."""
+
+
 class InstrumentStorage(ConfigurableResource[Any]):
     """Files below ``NX_INSTRUMENT_DATA_PATH``."""
 

@@ -8,7 +8,6 @@ import glob
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date
@@ -18,8 +17,8 @@ from typing import Any, TypeVar
 from dagster import ConfigurableResource
 
 from nexuslims_pipeline.activities.model import Activity, Clustering
-from nexuslims_pipeline.extraction.sidecar import sidecar_path
-from nexuslims_pipeline.files import from_location, json_bytes, sync_folder, write_bytes
+from nexuslims_pipeline.extraction.sidecar import made_from
+from nexuslims_pipeline.files import create, json_bytes, write_bytes
 from nexuslims_pipeline.instruments import ConfigurationError
 from nexuslims_pipeline.inventory.model import Inventory, InventoryEntry
 from nexuslims_pipeline.metadata.dataset import Dataset
@@ -67,16 +66,8 @@ class Store(ConfigurableResource[Any]):
         path = self.root / "stages" / "session_key" / f"{server}-{event_id}.json"
         if (known := _read_json(path)) is not None:
             return str(known["key"])
-        # Whoever links first wins; a temporary file of its own keeps racing threads apart.
-        temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-        write_bytes(temporary, json_bytes({"key": key}))
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
+        if not create(path, json_bytes({"key": key})):
             return str(json.loads(path.read_bytes())["key"])
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync_folder(path.parent)
         return key
 
     def key_of(self, server: str, event_id: int, default: str) -> str:
@@ -241,10 +232,10 @@ class Store(ConfigurableResource[Any]):
     def _keep_version(path: Path) -> None:
         number = 1
         while (version := path.with_name(f"{path.stem}.v{number}.xml")).exists():
-            if version.samefile(path):
+            if version.read_bytes() == path.read_bytes():
                 return
             number += 1
-        os.link(path, version)
+        create(version, path.read_bytes())
 
     def forget_files(self, key: str) -> None:
         """Remove all that was made from a session's files, their names included: its consent is gone.
@@ -254,10 +245,10 @@ class Store(ConfigurableResource[Any]):
         record = self.record_path(key)
         for path in (record, *record.parent.glob(f"{glob.escape(record.stem)}.v*.xml")):
             path.unlink(missing_ok=True)
-        for dataset in self.datasets(key) or ():
-            sidecar_path(self.datasets_folder, dataset.location).unlink(missing_ok=True)
-            if dataset.preview:
-                (self.datasets_folder / from_location(dataset.preview)).unlink(missing_ok=True)
+        inventory = self.inventory(key)
+        for entry in inventory.entries if inventory else ():
+            for path in made_from(self.datasets_folder, entry.location):
+                path.unlink(missing_ok=True)
         for stage in ("record", "activities", "file_metadata", "file_inventory"):
             self._path(stage, key, "parquet" if stage in TABLES else "json").unlink(missing_ok=True)
 
@@ -320,11 +311,11 @@ class Store(ConfigurableResource[Any]):
         """The failure that keeps a session from going on: ``asset``, ``error``, ``run_id``."""
         return _read_json(self._path("failures", key, "json"))
 
-    def write_failure(self, key: str, asset: str, error: str, run_id: str) -> None:
-        """Remember that a step failed for a session."""
+    def write_failure(self, key: str, asset: str, error: str, run_id: str, *, passing: bool = False) -> None:
+        """Remember that a step failed for a session; `passing`: because something was out of reach for a while."""
         write_bytes(
             self._path("failures", key, "json"),
-            json_bytes({"key": key, "asset": asset, "error": error, "run_id": run_id}),
+            json_bytes({"key": key, "asset": asset, "error": error, "run_id": run_id, "passing": passing}),
         )
 
     def clear_failure(self, key: str) -> None:

@@ -7,6 +7,7 @@ import socket
 import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -118,13 +119,12 @@ class TestWeek:
         assert "badge" not in usage.model_dump_json()
 
     def test_poll_computes_the_same_fingerprints(self, server: HttpNemo, collected: dict[int, UsageEvent]) -> None:
-        events = server.usage_events(since=None, until=None, tools=ALL_TOOLS)
-        bookings = server.reservations(ALL_TOOLS, moment("02-01 00:00"), moment("04-01 00:00"))
+        listed = server.usage_events(since=None, until=None, tools=ALL_TOOLS)
+        events = [event for event in listed if event["end"] is not None]
 
         polled = {
-            event["id"]: fingerprint(event, server.overlapping(bookings, event))
-            for event in events
-            if event["end"] is not None
+            event["id"]: fingerprint(event, chain.from_iterable(around))
+            for event, around in zip(events, server.surroundings(events), strict=True)
         }
         assert polled == {number: usage.fingerprint for number, usage in collected.items()}
 
@@ -180,9 +180,10 @@ class TestSpan:
         assert [event["id"] for event in events] == expected
 
     def test_reservation_of_eight_days_overlaps_an_hour(self, server: HttpNemo) -> None:
-        bookings = server.reservations([week.HELIOS], moment("03-04 09:00"), moment("03-04 10:00"))
+        hour = {"start": moment("03-04 09:00").isoformat(), "end": moment("03-04 10:00").isoformat()}
+        (around,) = server.surroundings([{"id": 99, "tool": week.HELIOS, **hour}])
 
-        assert [row["id"] for row in bookings] == [3]
+        assert [row["id"] for row in around.reservations] == [3]
 
     def test_retired_tool_costs_no_other_tool(self, server: HttpNemo, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.WARNING):

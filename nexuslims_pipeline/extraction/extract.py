@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ class FileDatasets:
     """Why the file could not be read; empty when it could."""
     cached: bool
     """Whether the raw file was left unopened."""
+    transient: str = ""
+    """Why the file should be read again although it has not changed since; empty when there is no need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ def _source(entry: InventoryEntry, instrument: Instrument, root: Path) -> Source
         size=entry.size or 0,
         companions=tuple(root / from_location(location) for location in entry.companions),
         time_zone=instrument.time_zone,
+        clock_offset_seconds=instrument.clock_offset_seconds,
         instrument_id=instrument.id,
     )
 
@@ -150,7 +153,8 @@ def _keep(
         elements.append(element | {"source": made_from, "description": description, "preview": preview})
     if unchanged and not read.transient:
         write_bytes(sidecar_path(library.folder, entry.location), json_bytes(elements))
-    return _datasets(entry, elements, instrument, cached=False)
+    transient = read.error if read.transient else "" if unchanged else "it changed while it was read"
+    return replace(_datasets(entry, elements, instrument, cached=False), transient=transient)
 
 
 def _datasets(

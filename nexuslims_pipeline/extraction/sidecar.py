@@ -17,6 +17,15 @@ def preview_path(folder: Path, location: str, index: int, count: int) -> Path:
     return _beside(folder, location, ".thumb.png" if count == 1 else f"_signal{index}.thumb.png")
 
 
+def made_from(folder: Path, location: str) -> list[Path]:
+    """Every sidecar and preview there is of a raw file."""
+    sidecar = sidecar_path(folder, location)
+    previews = [preview_path(folder, location, 0, 1)]
+    while (preview := preview_path(folder, location, len(previews) - 1, 2)).exists():
+        previews.append(preview)
+    return [path for path in (sidecar, *previews) if path.exists()]
+
+
 def _beside(folder: Path, location: str, ending: str) -> Path:
     path = from_location(location)
     name = os.fsencode(path.name)

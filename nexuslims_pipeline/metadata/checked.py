@@ -7,7 +7,7 @@ that does not belong to the dataset's type, becomes an extension with a warning:
 import base64
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -149,10 +149,10 @@ def _creation_time(signal: Signal, source: Source) -> tuple[datetime, str]:
     zone = ZoneInfo(source.time_zone)
     if signal.acquired is None:
         return source.modified.astimezone(zone), "modification time"
-    if signal.acquired.tzinfo is None:
-        return signal.acquired.replace(tzinfo=zone), "file, in the instrument's time zone"
-    offset_only = signal.acquired.astimezone(zone) if signal.acquired.tzinfo is UTC else signal.acquired
-    return offset_only, "file"
+    acquired = signal.acquired - timedelta(seconds=source.clock_offset_seconds)
+    if acquired.tzinfo is None:
+        return acquired.replace(tzinfo=zone), "file, in the instrument's time zone"
+    return acquired.astimezone(zone) if acquired.tzinfo is UTC else acquired, "file"
 
 
 def _shown(name: str) -> str:

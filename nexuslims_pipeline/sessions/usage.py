@@ -89,16 +89,24 @@ class UsageEvent(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """`fingerprint` of the event with its reservations."""
-        return fingerprint(self.event, self.reservations)
+        """`fingerprint` of the event with what overlaps it."""
+        return fingerprint(self.event, [*self.reservations, *self.neighbours, *self.neighbour_reservations])
 
 
-def fingerprint(event: Mapping[str, Any], reservations: Iterable[Mapping[str, Any]]) -> str:
-    """SHA-256 (hex) that changes whenever NEMO changes the event or a reservation that overlaps it.
+def fingerprint(event: Mapping[str, Any], surroundings: Iterable[Mapping[str, Any]]) -> str:
+    """SHA-256 (hex) that changes whenever NEMO changes the event or what overlaps it.
 
-    The order of the reservations does not count. NEMO has no "modified since", so that a poll compares these.
+    NEMO has no "modified since", so that a poll compares these.
+
+    Parameters
+    ----------
+    event
+        The usage event.
+    surroundings
+        Reservations that overlap it, other usage events that do, and the reservations of those, whose consent decides
+        about files of both. Their order does not count.
     """
-    content = sorted(json.dumps(reservation, sort_keys=True) for reservation in reservations)
+    content = sorted(json.dumps(row, sort_keys=True) for row in surroundings)
     text = json.dumps([json.dumps(event, sort_keys=True), content])
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 

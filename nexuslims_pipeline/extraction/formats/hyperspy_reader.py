@@ -24,6 +24,7 @@ from zoneinfo import ZoneInfo
 
 from nexuslims_pipeline.extraction.facts import METRES, Facts, bounded, is_reciprocal, spectral_type
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
+from nexuslims_pipeline.extraction.raster import open_tiff, tiff_raster
 from nexuslims_pipeline.extraction.vendor_text import local_time, parse_xml
 from nexuslims_pipeline.signals import Axis, DatasetType, Pixels, Signal, Source
 
@@ -194,6 +195,8 @@ def _read(source: Source, reader: str) -> list[Signal]:
         _refuse_objects(source.path)
     dictionaries = _dictionaries(source.path, reader, size)
     signals = [_signal(dictionary, reader) for dictionary in dictionaries]
+    if reader == "tiff":
+        _map_pixels(source.path, signals)
     dated = next((signal.acquired for signal in signals if signal.acquired), None)
     for signal in signals:
         signal.acquired = signal.acquired or dated
@@ -201,6 +204,15 @@ def _read(source: Source, reader: str) -> list[Signal]:
         msg = f"RosettaSciIO's reader {reader!r} found nothing in it: it is cut off or of another kind"
         raise ExtractionError(msg)
     return signals
+
+
+def _map_pixels(path: Path, signals: list[Signal]) -> None:
+    """Take pixels from the TIFF itself: tifffile would decode lazy ones into a temporary file, which is forbidden."""
+    with open_tiff(path) as tiff:
+        raster = tiff_raster(tiff, path)
+    for signal in signals:
+        if signal.pixels is not None and raster.array is not None and signal.shape == raster.shape:
+            signal.pixels = Pixels(raster.array, signal.pixels.axes)
 
 
 def _dictionaries(path: Path, reader: str, size: int) -> list[dict[str, Any]]:
