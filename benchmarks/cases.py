@@ -98,8 +98,13 @@ def clustering(bench: Bench) -> Iterator[Row]:
 
 def session(bench: Bench) -> Iterator[Row]:
     """A session of dm3 files from the raw files to the valid record, whole processes."""
-    facility = bench.scratch / "facility"
-    _write("session", facility)
+    for pixels in inputs.PIXELS:
+        yield from _session(bench, pixels)
+
+
+def _session(bench: Bench, pixels: int) -> Iterator[Row]:
+    facility = bench.scratch / f"facility-{pixels}"
+    _write("session", facility, pixels)
     instruments = facility / "instruments"
     build: list[str | Path] = [_command(), "build", "--from", f"{inputs.SESSION_START.date()}", "--json"]
     start, end = inputs.SESSION_START, inputs.SESSION_START + timedelta(hours=inputs.SESSION_HOURS)
@@ -133,7 +138,7 @@ def session(bench: Bench) -> Iterator[Row]:
 
     first, _ = ours(), theirs()  # imports compile, Dagster makes its database
     our_costs, their_costs = zip(*((ours(), theirs()) for _ in range(ROUNDS)), strict=True)
-    what = f"session of {inputs.IMAGES} dm3"
+    what = f"session of {inputs.IMAGES} dm3, {pixels}²"
     note = f"whole process; {first.wall:.1f} s the very first time (new Dagster home)"
     yield Row(f"{what}, wall", "s", _wall(our_costs), _wall(their_costs), "≥ 5×", note)
     yield Row(f"{what}, CPU", "s", _cpu(our_costs), _cpu(their_costs), "≥ 5×", "all processes together")

@@ -19,7 +19,8 @@ SESSION_START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 SESSION_HOURS = 4
 IMAGES, BURST = 20, 7
 """Images of the session, and how many are taken in a row before a pause."""
-PIXELS = int(os.environ.get("NX_BENCHMARK_PIXELS", "1024"))
+PIXELS = (1024, 2048)
+"""Sides of the camera's images, binned and whole: a session of each is timed."""
 INSTRUMENT, FOLDER = "Benchmark-TEM", "TEM"
 TIME_ZONE = "UTC"
 SER_SIDE = 1024
@@ -43,7 +44,7 @@ def write_empty_files(folder: Path, count: int) -> None:
         os.utime(path, ns=(time_ns, time_ns))
 
 
-def write_session(folder: Path) -> None:
+def write_session(folder: Path, pixels: int) -> None:
     """A facility with one session of `IMAGES` dm3 images: raw files, NEMO's answers and the list of instruments."""
     from nexuslims_pipeline.demo import nemo
 
@@ -71,18 +72,18 @@ def write_session(folder: Path) -> None:
     write_bytes(folder / "instruments.yaml", yaml.safe_dump({"instruments": [instrument]}).encode())
     for number, time_ns in enumerate(file_times(IMAGES, BURST)):
         path = folder / "instruments" / FOLDER / f"image {number:02}.dm3"
-        write_bytes(path, _image(number, datetime.fromtimestamp(time_ns / 1e9, UTC)))
+        write_bytes(path, _image(number, pixels, datetime.fromtimestamp(time_ns / 1e9, UTC)))
         os.utime(path, ns=(time_ns, time_ns))
 
 
-def _image(number: int, taken: datetime) -> bytes:
+def _image(number: int, pixels: int, taken: datetime) -> bytes:
     """One TEM image, 16 bits per pixel, with the tags that DigitalMicrograph writes for a camera."""
     from nexuslims_pipeline.demo import pictures
     from nexuslims_pipeline.demo.digital_micrograph import Calibration, digital_micrograph
 
     magnification = 100_000.0 + 20_000 * (number // 5)
-    pixel_nm = 60_000 / magnification
-    view = pictures.View(pixel_nm * PIXELS, PIXELS, PIXELS)
+    pixel_nm = 60_000 / magnification * 1024 / pixels
+    view = pictures.View(pixel_nm * pixels, pixels, pixels)
     data = pictures.counted(pictures.bright_field(pictures.gold_particles(), view, number), 1400, number, dark=90)
     tags = {
         "Acquisition": {
@@ -135,12 +136,12 @@ def write_ser(path: Path, images: int) -> None:
 
 
 def main(arguments: Iterable[str]) -> None:
-    """Write one input: ``files FOLDER COUNT``, ``session FOLDER`` or ``ser FILE IMAGES``."""
+    """Write one input: ``files FOLDER COUNT``, ``session FOLDER PIXELS`` or ``ser FILE IMAGES``."""
     what, path, *count = arguments
     if what == "files":
         write_empty_files(Path(path), int(count[0]))
     elif what == "session":
-        write_session(Path(path))
+        write_session(Path(path), int(count[0]))
     else:
         write_ser(Path(path), int(count[0]))
 

@@ -13,7 +13,7 @@ from itertools import chain
 from nexuslims_pipeline.instruments import Instruments
 from nexuslims_pipeline.inventory.crawl import FolderMissingError
 from nexuslims_pipeline.inventory.model import Inventory
-from nexuslims_pipeline.sessions.keys import event_of, session_key
+from nexuslims_pipeline.sessions.keys import event_of, parse_key, session_key
 from nexuslims_pipeline.sessions.model import Session, SessionState
 from nexuslims_pipeline.sessions.resolve import claims_of
 from nexuslims_pipeline.sessions.usage import Row, fingerprint
@@ -59,7 +59,7 @@ def discover(
     since, until
         Uses that touch this span.
     days
-        First and last day on which they may have begun, where the instrument stands.
+        First and last day on which they may have begun, by their keys.
     register
         Give a use that is seen for the first time its key for good; if false, nothing is written.
 
@@ -70,21 +70,22 @@ def discover(
     """
     by_tool = instruments.on_server(server.name)
     now = datetime.now(UTC)
-    finished: list[tuple[datetime, datetime, Row]] = []
+    finished: list[tuple[datetime, str, datetime, Row]] = []
     for event in server.usage_events(since=since, until=until, tools=by_tool.keys()):
         start, end = server.clock.window(event)
-        began = start.astimezone(by_tool[event["tool"]].zone).date()
-        if end is not None and end <= now and days[0] <= began <= days[1]:
-            finished.append((start, end, event))
-    finished.sort(key=lambda use: (use[0], use[2]["id"]))
-    around = server.surroundings([event for _, _, event in finished])
-    uses = []
-    for (start, end, event), rows in zip(finished, around, strict=True):
+        if end is None or end > now:
+            continue
         instrument = by_tool[event["tool"]]
         key = session_key(start, instrument.id, server.name, event["id"], instrument.zone)
-        known = store.register if register else store.key_of
-        key = known(server.name, event["id"], key)
-        uses.append(Use(key, fingerprint(event, chain.from_iterable(rows)), end))
+        key = store.key_of(server.name, event["id"], key)
+        if days[0] <= parse_key(key).start_date <= days[1]:
+            finished.append((start, key, end, event))
+    finished.sort(key=lambda use: use[:2])
+    around = server.surroundings([event for *_, event in finished])
+    uses = []
+    for (_, key, end, event), rows in zip(finished, around, strict=True):
+        known = store.register(server.name, event["id"], key) if register else key
+        uses.append(Use(known, fingerprint(event, chain.from_iterable(rows)), end))
     return uses
 
 
