@@ -26,7 +26,7 @@ def activities(key: str, clustering_rule: ClusteringRule, storage: InstrumentSto
         minimum_gap=clustering_rule.minimum_gap_seconds,
     )
     found = split(list(times.items()), clustering)
-    store.write_activities(key, found, clustering, VERSION)
+    store.write_activities(key, found, clustering, clustering_rule.in_words(), VERSION)
     zone = storage.instrument(store.require_session(key).instrument_id).zone
     rows = [
         {

@@ -6,7 +6,7 @@ from assets.session_asset import Done, session_asset
 from assets.tables import table
 from nexuslims_pipeline.inventory.model import Inventory
 from nexuslims_pipeline.sessions.model import SessionState
-from nexuslims_pipeline.sessions.resolve import claims_of
+from resources.harvest import claims_on
 from resources.storage import InstrumentStorage
 from resources.store import Store
 
@@ -24,8 +24,11 @@ def file_inventory(key: str, storage: InstrumentStorage, store: Store) -> Done |
     if session is None:
         return None
     found = storage.crawl(storage.instrument(session.instrument_id), [session])
-    claims = claims_of(store.require_usage_event(key))
-    inventory = storage.attribute(found, session, claims=claims, previous=store.inventory(key))
+    previous = store.inventory(key)
+    claims = claims_on(found, session, store.require_usage_event(key), store)
+    inventory = storage.attribute(found, session, claims=claims, previous=previous)
+    if previous:
+        store.forget_files(key, storage.taken_back(session, previous, inventory))
     store.write_inventory(inventory, VERSION)
     return Done(_report(inventory), goes_on=inventory.state is SessionState.READY)
 

@@ -19,7 +19,7 @@ def file_metadata(key: str, storage: InstrumentStorage, store: Store) -> Done | 
     """Every dataset of the session's files, with checked metadata in preferred units and a preview.
 
     Files are read in a sandbox; one that cannot be read becomes a dataset of type Unknown with the reason. Files that
-    have not changed are not read again.
+    have not changed are not read again. While the share fails, the session is tried again until its delay is over.
     """
     inventory = store.ready_inventory(key)
     if inventory is None:
@@ -33,7 +33,8 @@ def file_metadata(key: str, storage: InstrumentStorage, store: Store) -> Done | 
             storage.sandbox,
         )
     )
-    if unsettled := [f"{file.location}: {file.transient}" for file in files if file.transient]:
+    unsettled = [f"{file.location}: {file.transient}" for file in files if file.transient]
+    if unsettled and not storage.is_overdue(session):
         raise StorageUnavailableError(f"{len(unsettled)} files could not be read for now: {'; '.join(unsettled[:10])}")
     datasets = [dataset for file in files for dataset in file.datasets]
     store.write_datasets(key, datasets, inventory.fingerprint, VERSION)

@@ -43,7 +43,8 @@ def record(key: str, storage: InstrumentStorage, store: Store) -> Done | None:
         "datasets": len(datasets),
         "activities": len(found),
     }
-    store.write_record(key, xml, summary, VERSION)
+    about = {"instrument": instrument.in_words()}
+    store.write_record(key, xml, summary | about, VERSION)
     return Done(
         {
             **summary,

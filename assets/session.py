@@ -4,7 +4,7 @@ from dagster import MetadataValue
 
 from assets.session_asset import Done, session_asset
 from assets.tables import table
-from nexuslims_pipeline.sessions.keys import parse_key
+from nexuslims_pipeline.sessions.keys import instrument_of
 from nexuslims_pipeline.sessions.model import Session, SessionState
 from nexuslims_pipeline.sessions.resolve import resolve_session
 from resources.nemo import NemoResource
@@ -25,11 +25,11 @@ def session(key: str, nemo: NemoResource, store: Store) -> Done:
     resolved = resolve_session(
         usage,
         key=key,
-        instrument_id=parse_key(key).instrument_id,
+        instrument_id=instrument_of(key),
         nemo_web_address=nemo.server(usage.server).web_address,
     )
     if resolved.state is not SessionState.READY:
-        store.forget_files(key)
+        store.forget_all_files(key)
     store.write_session(resolved, VERSION)
     return Done(_report(resolved), goes_on=resolved.state is SessionState.READY)
 

@@ -1,10 +1,12 @@
 """Harvest and build in this process, in the configured Dagster instance, without daemon or webserver."""
 
+import fcntl
 import glob
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 from nexuslims_pipeline.configuration import Settings
 from nexuslims_pipeline.extraction.sandbox import prepare
 from nexuslims_pipeline.instruments import ConfigurationError
-from nexuslims_pipeline.sessions.keys import parse_key
+from nexuslims_pipeline.sessions.keys import event_of, instrument_of, parse_key
 from nexuslims_pipeline.sessions.model import SessionState
 
 
@@ -58,6 +60,7 @@ class Building:
         self._definitions = build_definitions(site)
         doors: dict[str, Any] = resources_of(site)
         self._store, self._storage, self._catalog = doors["store"], doors["storage"], doors["catalog"]
+        self._rule = doors["clustering_rule"]
         self.troubles: list[str] = []
         """Servers that did not answer and folders that are not there: their sessions were not looked at."""
 
@@ -76,7 +79,7 @@ class Building:
         show
             Told of each outcome as it comes.
         """
-        due = dict.fromkeys(keys, "asked for") if keys else {}
+        due = self._asked_for(keys)
         considered = sorted({*due} or self._discover(first, last, due))
         if due:
             prepare()
@@ -100,13 +103,45 @@ class Building:
         self, first: date | None, last: date | None, keys: list[str], show: Callable[[Outcome], None]
     ) -> list[Outcome]:
         """Say what `run` would do; reads NEMO and the folders' listings, opens no file, writes nothing."""
-        due = dict.fromkeys(keys, "asked for") if keys else {}
+        due = self._asked_for(keys)
         considered = sorted({*due} or self._discover(first, last, due, register=False))
         outcomes = []
         for key in considered:
             outcomes.append(self._foresee(key, due[key]) if key in due else self._outcome(key, ""))
             show(outcomes[-1])
         return outcomes
+
+    def _asked_for(self, keys: list[str]) -> dict[str, str]:
+        """Keys that somebody named, each with that as the cause.
+
+        Raises
+        ------
+        ConfigurationError
+            When one of them can be no session.
+        """
+        for key in keys:
+            if doubt := self._doubt(key):
+                raise ConfigurationError(f"There is no session '{key}': {doubt}.")
+        return dict.fromkeys(keys, "asked for")
+
+    def _doubt(self, key: str) -> str:
+        from resources.nemo import NemoUnavailableError, open_server
+
+        server, event_id = event_of(key)
+        known = self._store.key_of(server, event_id, "")
+        if known == key:
+            return ""
+        if known:
+            return f"that usage event has the key '{known}'"
+        if instrument_of(key) not in self._site.instruments:
+            return f"{self._site.instruments_file} has no instrument '{instrument_of(key)}'"
+        if server not in self._site.nemo_servers:
+            return f"the settings have no NEMO server '{server}'"
+        try:
+            event = open_server(self._site.nemo_servers[server], verify=self._site.verify).usage_event(event_id)
+        except NemoUnavailableError:
+            return ""
+        return "" if event else f"NEMO server '{server}' has no usage event {event_id}"
 
     def _discover(
         self, first: date | None, last: date | None, due: dict[str, str], *, register: bool = True
@@ -153,6 +188,12 @@ class Building:
             return "the software is newer"
         if self._store.state(key)[0] is None:
             return "was left unfinished"
+        activities, record = headers["activities"], headers["record"]
+        if activities and activities.get("rule") != self._rule.in_words():
+            return "the rule for activities changed"
+        instrument = self._site.instruments.get(instrument_of(key))
+        if record and instrument and record.get("instrument") != instrument.in_words():
+            return "the instrument's entry changed"
         return ""
 
     def _materialise(self, instance: Any, key: str) -> None:
@@ -214,6 +255,28 @@ class Building:
             return Outcome(key, SessionState.FAILED, str(fault), cause=cause)
         files = len(inventory.with_status("included", "waiting"))
         return Outcome(key, str(inventory.state), inventory.reason or f"{files} files", files=files, cause=cause)
+
+
+class BusyError(Exception):
+    """Another build is at work on the same store."""
+
+
+@contextmanager
+def alone(data_path: Path) -> Iterator[None]:
+    """Hold the store's lock, which ends with the process however it ends.
+
+    Raises
+    ------
+    BusyError
+        At once, when another build holds it.
+    """
+    data_path.mkdir(parents=True, exist_ok=True)
+    with (data_path / ".build.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(f"Another build is at work on {data_path}; this one leaves it to that.") from None
+        yield
 
 
 def _tell(progress: str) -> None:

@@ -92,7 +92,7 @@ def _key(text: str) -> str:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from nexuslims_pipeline.building import Building, Outcome
+    from nexuslims_pipeline.building import Building, BusyError, Outcome, alone
     from nexuslims_pipeline.configuration import settings
 
     if options.first and options.last and options.last < options.first:
@@ -107,7 +107,12 @@ def _build(options: argparse.Namespace) -> int:
     if options.dry_run:
         outcomes = building.preview(options.first, options.last, options.keys, show)
     else:
-        outcomes = building.run(options.first, options.last, options.keys, show)
+        try:
+            with alone(settings().data_path):
+                outcomes = building.run(options.first, options.last, options.keys, show)
+        except BusyError as busy:
+            print(busy, file=sys.stderr)
+            outcomes = []
     if options.json:
         print(json.dumps([outcome.as_dict() for outcome in outcomes], indent=2))
     for trouble in building.troubles:

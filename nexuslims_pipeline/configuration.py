@@ -9,7 +9,6 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from datetime import timedelta
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -136,11 +135,6 @@ class Settings(BaseSettings):
     def records_folder(self) -> Path:
         """Folder of the records."""
         return self.records_path or self.data_path / "records"
-
-    @property
-    def file_delay(self) -> timedelta:
-        """How long after its end a session without files is waited for."""
-        return timedelta(days=self.file_delay_days)
 
     @cached_property
     def verify(self) -> bool | str:

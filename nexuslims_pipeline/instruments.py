@@ -74,6 +74,10 @@ class Instrument(BaseModel):
             raise ValueError(msg)
         return value
 
+    def in_words(self) -> str:
+        """What sessions, records and times of files depend on, in one text."""
+        return f"{self.name}, {self.time_zone}, clock {self.clock_offset_seconds:+g} s, folder {self.folder}"
+
     @property
     def zone(self) -> ZoneInfo:
         """Zone of the instrument's clock."""
@@ -135,18 +139,18 @@ def load_instruments(path: Path) -> Instruments:
         raise ConfigurationError(msg)
 
     lines = _lines(node)
-    mistakes: list[str] = []
-    instruments: dict[int, Instrument] = {}
+    mistakes = [f"{path}, line {line}: '{key}' stands twice in one entry; keep one." for line, key in _repeated(node)]
+    instruments: list[tuple[int, Instrument]] = []
     for index, entry in enumerate(content["instruments"]):
         try:
-            instruments[lines[("instruments", index)]] = Instrument.model_validate(entry)
+            instruments.append((lines["instruments", index], Instrument.model_validate(entry)))
         except ValidationError as error:
             mistakes += [_mistake(path, lines, index, dict(e)) for e in error.errors()]
-    for (_, a), (line, b) in combinations(instruments.items(), 2):
+    for (_, a), (line, b) in combinations(instruments, 2):
         mistakes += [f"{path}, line {line}: {clash}" for clash in _clashes(a, b)]
     if mistakes:
         raise ConfigurationError("\n".join(mistakes))
-    return Instruments(list(instruments.values()))
+    return Instruments([instrument for _, instrument in instruments])
 
 
 def _mistake(path: Path, lines: dict[tuple[Any, ...], int], index: int, error: dict[str, Any]) -> str:
@@ -176,6 +180,20 @@ def _clashes(a: Instrument, b: Instrument) -> Iterator[str]:
 
 def _plain(name: str) -> str:
     return re.sub(r"\W", "", name).lower()
+
+
+def _repeated(node: Any) -> Iterator[tuple[int, str]]:
+    """Line and name of each key that its entry has already."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                yield key.start_mark.line + 1, key.value
+            seen.add(key.value)
+            yield from _repeated(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _repeated(value)
 
 
 def _lines(node: Any, where: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], int]:

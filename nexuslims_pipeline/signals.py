@@ -58,11 +58,6 @@ class Pixels:
         """Number of signal axes: 1 for spectra, 2 for images."""
         return sum(not axis.navigation for axis in self.axes)
 
-    @property
-    def navigation_dimension(self) -> int:
-        """Number of navigation axes: 0 for a single image or spectrum."""
-        return sum(axis.navigation for axis in self.axes)
-
 
 @dataclass(slots=True)
 class Signal:

@@ -16,7 +16,6 @@ from nexuslims_pipeline.files import write_bytes
 from resources.store import Store
 
 if TYPE_CHECKING:
-    import duckdb
     import pandas
 
 JSON_STAGES = {
@@ -132,14 +131,8 @@ class Catalog(ConfigurableResource[Any]):
         """The database file."""
         return Path(self.data_path) / "catalog.duckdb"
 
-    def rebuild(self, store: Store) -> dict[str, int]:
-        """Make the catalogue anew.
-
-        Returns
-        -------
-        dict
-            Number of rows of each view.
-        """
+    def rebuild(self, store: Store) -> None:
+        """Make the catalogue anew."""
         import duckdb
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,11 +141,9 @@ class Catalog(ConfigurableResource[Any]):
             with duckdb.connect(str(temporary)) as connection:
                 for statement in _statements(store.root / "stages"):
                     connection.execute(statement)
-                counts = {name: _count(connection, name) for name in VIEWS}
             temporary.replace(self.path)
         finally:
             temporary.unlink(missing_ok=True)
-        return counts
 
     def query(self, sql: str) -> "pandas.DataFrame":
         """Answer of the catalogue to one question in SQL."""
@@ -195,11 +186,6 @@ def _inventory_state(stages: Path) -> str:
         FROM (SELECT file_name, CAST(decode(value) AS JSON) AS header
               FROM parquet_kv_metadata({_files(stages, "file_inventory", "parquet")})
               WHERE decode(key) = 'nexuslims')"""  # noqa: S608  (the file names are quoted)
-
-
-def _count(connection: "duckdb.DuckDBPyConnection", view: str) -> int:
-    row = connection.execute(f"SELECT count(*) FROM {view}").fetchone()  # noqa: S608  (names of this module)
-    return int(row[0]) if row else 0
 
 
 def _name(column: str) -> str:

@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain
 
-from nexuslims_pipeline.instruments import Instruments
-from nexuslims_pipeline.inventory.crawl import FolderMissingError
-from nexuslims_pipeline.inventory.model import Inventory
+from nexuslims_pipeline.instruments import ConfigurationError, Instruments
+from nexuslims_pipeline.inventory.model import Crawl, Inventory
 from nexuslims_pipeline.sessions.keys import event_of, parse_key, session_key
-from nexuslims_pipeline.sessions.model import Session, SessionState
+from nexuslims_pipeline.sessions.model import Claim, Session, SessionState
 from nexuslims_pipeline.sessions.resolve import claims_of
-from nexuslims_pipeline.sessions.usage import Row, fingerprint
+from nexuslims_pipeline.sessions.usage import Row, UsageEvent, fingerprint
 from resources.nemo import NemoServer
-from resources.storage import InstrumentStorage
+from resources.storage import InstrumentStorage, StorageUnavailableError
 from resources.store import Store
+
+LONGEST_USE = timedelta(days=31)
+"""A session is not looked for among those that began longer ago than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +106,15 @@ def answers_due(uses: Iterable[Use], store: Store) -> dict[str, Due]:
 def left_over(store: Store, server: str) -> list[str]:
     """Keys that were registered but never reached their first stage, or whose run was killed on its way.
 
-    A session whose step failed is not among them: somebody has to mend something first.
+    A session whose step failed is among them when something was only out of reach for a while; else somebody has to
+    mend something first.
     """
     built = {event_of(key) for key in store.reached()}
     missing = [event_id for name, event_id in store.registered() if name == server and (name, event_id) not in built]
     keys = {store.key_of(server, event_id, "") for event_id in missing}
     keys |= {key for key in store.reached("unfinished") if event_of(key)[0] == server and not store.failure(key)}
+    failed = ((key, store.failure(key)) for key in store.reached("failures") if event_of(key)[0] == server)
+    keys |= {key for key, failure in failed if failure and failure.get("passing")}
     return sorted(filter(None, keys))
 
 
@@ -133,21 +138,48 @@ def files_due(
     for instrument_id, group in by_instrument.items():
         try:
             found = storage.crawl(storage.instrument(instrument_id), group)
-        except FolderMissingError as fault:
+        except (StorageUnavailableError, ConfigurationError) as fault:
             report(f"{instrument_id}: {fault}")
             continue
         for session in group:
             known = store.inventory(session.key)
             usage = store.require_usage_event(session.key)
-            current = storage.attribute(found, session, claims=claims_of(usage), previous=known, now=now)
+            current = storage.attribute(
+                found, session, claims=claims_on(found, session, usage, store), previous=known, now=now
+            )
             if reason := _difference(known, current):
                 due[session.key] = Due(reason, f"{current.state} {current.fingerprint}")
     return due
 
 
+def claims_on(found: Crawl, session: Session, usage: UsageEvent, store: Store) -> tuple[Claim, ...]:
+    """Other uses of the instrument that may own one of the files found, as NEMO and the store know them.
+
+    NEMO told of those that overlap the session. A companion may be older or younger than that: the store knows the
+    sessions of its time.
+    """
+    claims = {(claim.server, claim.usage_event_id): claim for claim in claims_of(usage)}
+    times = [datetime.fromtimestamp(file.modified_ns / 1e9, UTC) for file in found.neighbours]
+    if not times:
+        return tuple(claims.values())
+    for key in store.recent_keys(session.instrument_id, min(times).date() - LONGEST_USE):
+        other = store.session(key)
+        if other and other.key != session.key and any(other.start < moment <= other.end for moment in times):
+            consent = other.state is SessionState.READY
+            claim = Claim(
+                usage_event_id=other.usage_event_id,
+                server=other.server,
+                start=other.start,
+                end=other.end,
+                consent=consent,
+            )
+            claims.setdefault((other.server, other.usage_event_id), claim)
+    return tuple(claims.values())
+
+
 def watched(store: Store, instrument_id: str, days: float, now: datetime) -> list[Session]:
     """Sessions of an instrument that ended at most `days` ago and may have files."""
-    oldest = (now - timedelta(days=days)).date() - timedelta(days=31)
+    oldest = (now - timedelta(days=days)).date() - LONGEST_USE
     sessions = (store.session(key) for key in store.recent_keys(instrument_id, oldest))
     return [
         s for s in sessions if s is not None and s.state is SessionState.READY and s.end >= now - timedelta(days=days)

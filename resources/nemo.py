@@ -31,11 +31,11 @@ from nexuslims_pipeline.sessions.server_config import NemoServerConfig
 from nexuslims_pipeline.sessions.times import ServerClock
 from nexuslims_pipeline.sessions.usage import (
     NemoProject,
-    NemoToolName,
     NemoUser,
     Row,
     UsageEvent,
     UsageEventError,
+    consent_only,
     row_id,
     storable,
     trimmed,
@@ -83,9 +83,9 @@ class Surroundings(NamedTuple):
     reservations: tuple[Row, ...]
     """Reservations of its tool that overlap it, withdrawn ones too."""
     neighbours: tuple[Row, ...]
-    """Other usage events of its tool that overlap it."""
+    """Other usage events of its tool that overlap it; of their answers, only the one about consent."""
     neighbour_reservations: tuple[Row, ...]
-    """Further reservations of the tool, which overlap a neighbour only."""
+    """Further reservations of the tool, which overlap a neighbour only; of their answers, the one about consent."""
 
 
 class NemoServer(ABC):
@@ -185,7 +185,9 @@ class NemoServer(ABC):
             for row in self._overlapping(bookings, event, *self._window_or(neighbour, start, end))
             if row not in own
         ]
-        return Surroundings(tuple(own), tuple(neighbours), tuple(_by_number(theirs)))
+        return Surroundings(
+            tuple(own), tuple(map(consent_only, neighbours)), tuple(map(consent_only, _by_number(theirs)))
+        )
 
     def _overlapping(self, rows: Iterable[Row], event: Row, start: datetime, end: datetime) -> list[Row]:
         """Those of `rows` on the event's tool that overlap (start, end)."""
@@ -218,7 +220,6 @@ class NemoServer(ABC):
             neighbour_reservations=around.neighbour_reservations,
             users=trimmed(self._named("users", _numbers([event, *own], "user", "operator")), NemoUser),
             projects=trimmed(self._named("projects", _numbers([event, *own], "project")), NemoProject),
-            tools=trimmed(self._named("tools", _numbers([event], "tool")), NemoToolName),
         )
 
     def check(self, tools: Collection[int] = ()) -> list[str]:

@@ -1,5 +1,6 @@
 """The instruments' files: found, attributed to sessions, and read in a sandbox. Read-only throughout."""
 
+import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
@@ -11,11 +12,13 @@ from dagster import ConfigurableResource
 from pydantic import Field
 
 from nexuslims_pipeline.extraction.extract import Library
+from nexuslims_pipeline.files import from_location
 from nexuslims_pipeline.instruments import ConfigurationError, Instrument, Instruments, load_instruments
 from nexuslims_pipeline.inventory.attribution import attribute_files, crawl_window
-from nexuslims_pipeline.inventory.crawl import crawl
+from nexuslims_pipeline.inventory.clock import moment
+from nexuslims_pipeline.inventory.crawl import FolderMissingError, crawl
 from nexuslims_pipeline.inventory.model import Crawl, Inventory
-from nexuslims_pipeline.sessions.model import Claim, Session
+from nexuslims_pipeline.sessions.model import Claim, Session, window_contains
 
 
 class StorageUnavailableError(Exception):
@@ -64,13 +67,16 @@ class InstrumentStorage(ConfigurableResource[Any]):
     def crawl(self, instrument: Instrument, sessions: Iterable[Session]) -> Crawl:
         """One walk of an instrument's folder for files of all the given sessions."""
         windows = [crawl_window(session, instrument.clock_offset) for session in sessions]
-        return crawl(
-            self.root,
-            Path(instrument.folder),
-            since=min(since for since, _ in windows),
-            until=max(until for _, until in windows),
-            other_folders=[Path(i.folder) for i in self.instruments.values() if i.id != instrument.id],
-        )
+        try:
+            return crawl(
+                self.root,
+                Path(instrument.folder),
+                since=min(since for since, _ in windows),
+                until=max(until for _, until in windows),
+                other_folders=[Path(i.folder) for i in self.instruments.values() if i.id != instrument.id],
+            )
+        except FolderMissingError as fault:
+            raise StorageUnavailableError(str(fault)) from fault
 
     def attribute(
         self,
@@ -97,6 +103,31 @@ class InstrumentStorage(ConfigurableResource[Any]):
             now=now or datetime.now(UTC),
             previous=previous,
         )
+
+    def taken_back(self, session: Session, previous: Inventory, current: Inventory) -> list[str]:
+        """Files of an earlier look that still lie in the session's window, but are not mentioned any more.
+
+        The consent of another session, in whose window they lie too, is gone.
+
+        Returns
+        -------
+        list of str
+            Their locations.
+        """
+        mentioned = {entry.location for entry in current.entries}
+        offset = self.instrument(session.instrument_id).clock_offset
+        return [
+            entry.location
+            for entry in previous.entries
+            if entry.location not in mentioned
+            and entry.modified_ns is not None
+            and window_contains(session.start, session.end, moment(entry.modified_ns) - offset)
+            and os.path.lexists(self.root / from_location(entry.location))
+        ]
+
+    def is_overdue(self, session: Session) -> bool:
+        """Whether the time to wait for a session's files is over."""
+        return datetime.now(UTC) > session.end + timedelta(days=self.file_delay_days)
 
     def library(self, datasets_folder: Path) -> Library:
         """Where raw files are read from and where their sidecars go."""

@@ -195,20 +195,24 @@ class Store(ConfigurableResource[Any]):
         self._write_table("file_metadata", key, code_version, columns, rows, {"inventory": inventory})
 
     def activities(self, key: str) -> tuple[Activity, ...] | None:
-        """Activities of a session."""
+        """Activities of a session; an error when they are older than its datasets."""
         content = self._stage("activities", key)
         if content is None:
             return None
+        if content["file_metadata"] != self.data_version("file_metadata", key):
+            raise MissingStageError(f"'activities' of {key} are older than its datasets; materialise them first.")
         return tuple(Activity(a["start_ns"], a["end_ns"], tuple(a["locations"])) for a in content["activities"])
 
     def write_activities(
-        self, key: str, activities: Sequence[Activity], clustering: Clustering, code_version: str
+        self, key: str, activities: Sequence[Activity], clustering: Clustering, rule: str, code_version: str
     ) -> None:
         """Keep the activities of a session and the numbers that explain the split."""
         self._write_stage(
             "activities",
             key,
             code_version,
+            rule=rule,
+            file_metadata=self.data_version("file_metadata", key),
             activities=[asdict(activity) for activity in activities],
             boundaries=list(clustering.boundaries),
             bandwidth_seconds=clustering.bandwidth,
@@ -237,14 +241,32 @@ class Store(ConfigurableResource[Any]):
             number += 1
         create(version, path.read_bytes())
 
-    def forget_files(self, key: str) -> None:
+    def forget_files(self, key: str, locations: Sequence[str]) -> None:
+        """Remove what was made from some of a session's files, and its records that name them."""
+        for location in locations:
+            for path in made_from(self.datasets_folder, location):
+                path.unlink(missing_ok=True)
+        names = [location.encode() for location in locations]
+        for path in self._records(key):
+            content = path.read_bytes()
+            if any(name in content for name in names):
+                path.unlink()
+        if locations:
+            for stage in ("record", "activities", "file_metadata"):
+                self._path(stage, key, "parquet" if stage in TABLES else "json").unlink(missing_ok=True)
+
+    def _records(self, key: str) -> list[Path]:
+        """The record of a session and its earlier versions, as far as they are there."""
+        record = self.record_path(key)
+        return [path for path in (record, *record.parent.glob(f"{glob.escape(record.stem)}.v*.xml")) if path.exists()]
+
+    def forget_all_files(self, key: str) -> None:
         """Remove all that was made from a session's files, their names included: its consent is gone.
 
         Safe to repeat: the list of files goes last.
         """
-        record = self.record_path(key)
-        for path in (record, *record.parent.glob(f"{glob.escape(record.stem)}.v*.xml")):
-            path.unlink(missing_ok=True)
+        for path in self._records(key):
+            path.unlink()
         inventory = self.inventory(key)
         for entry in inventory.entries if inventory else ():
             for path in made_from(self.datasets_folder, entry.location):

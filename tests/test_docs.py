@@ -173,7 +173,7 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckD
         "warnings": [{"field": "Operator", "reason": "It is often shared."}],
     }
     store.write_datasets(built, [Dataset("/Titan/map.dm4", 1, 10, 0, 1, "map.dm4", "", "", None, meta)], "f", "1")
-    store.write_activities(built, [Activity(1, 1, ("/Titan/map.dm4",))], Clustering((), None), "1")
+    store.write_activities(built, [Activity(1, 1, ("/Titan/map.dm4",))], Clustering((), None), "rule", "1")
     store.write_record(built, b"<Experiment/>", {"files": 1, "datasets": 1, "activities": 1}, "1")
     Catalog(data_path=store.data_path).rebuild(store)
     with duckdb.connect(f"{store.data_path}/catalog.duckdb", read_only=True) as connection:

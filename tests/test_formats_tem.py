@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexuslims_pipeline.demo.digital_micrograph import Calibration, digital_micrograph
-from nexuslims_pipeline.extraction.facts import bounded, on_its_clock
+from nexuslims_pipeline.extraction.facts import Facts, bounded, on_its_clock, spatial_axes
 from nexuslims_pipeline.extraction.formats import digital_micrograph as dm
 from nexuslims_pipeline.extraction.formats import hyperspy_reader as hs
 from nexuslims_pipeline.extraction.formats import tia
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.signals import Signal, Source
+from nexuslims_pipeline.signals import Axis, Signal, Source
 
 CORPUS = Path(os.environ.get("NX_TEST_CORPUS", Path(__file__).parents[2] / "shared" / "corpus"))
 MODIFIED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -150,7 +151,8 @@ GOLDEN = {
     "dm4/Titan_EDS_SI_dataZeroed.dm4": {
         "acceleration_voltage": "300000 V",
         "magnification": "910000.0",
-        "horizontal_field_width": "0.144402 µm",
+        "horizontal_field_width": "None",
+        "Field of View": "0.144402 µm",
         "detector_type": "GIF CCD",
         "azimuthal_angle": "45 deg",
         "elevation_angle": "40 deg",
@@ -171,6 +173,30 @@ GOLDEN = {
         "magnification": "1300000.0",
         "horizontal_field_width": "0.0880972 µm",
         "Microscope": "FEI Titan",
+    },
+    "dm3/test_STEM_image.dm3": {
+        "pixel_width": "0.248538 nm",
+        "pixel_height": "0.248538 nm",
+        "horizontal_field_width": "0.0169006 µm",
+        "vertical_field_width": "0.0169006 µm",
+        "Field of View": "0.509006 µm",
+    },
+    "dm3/Titan_EELS_proc_1_dataZeroed.dm3": {
+        "horizontal_field_width": "5.69888 µm",
+        "Field of View": "None",
+    },
+    "dm4/EELS_SI.dm4": {
+        "pixel_width": "1.99207 nm",
+        "pixel_height": "1.99207 nm",
+        "horizontal_field_width": "0.00398415 µm",
+        "vertical_field_width": "0.00398415 µm",
+        "Field of View": "0.557917 µm",
+    },
+    "dm4/test-MonarcCL_spectrum-SI.dm4": {
+        "pixel_width": "15.0586 nm",
+        "pixel_height": "15.0586 nm",
+        "horizontal_field_width": "0.0451758 µm",
+        "vertical_field_width": "0.0451758 µm",
     },
     "tia/Titan_TEM_5_eds_spectrum_dataZeroed_1.ser": {
         "acceleration_voltage": "300 kV",
@@ -325,6 +351,42 @@ def test_types_of_made_files(tmp_path: Path) -> None:
     assert (eels_map.dataset_type, eels_map.data_type) == ("Image", "STEM_EELS")
     stack = read_made(stem, cube, nm, nm, Calibration(1.0, "s"))
     assert (stack.dataset_type, stack.shape) == ("Image", (5, 3, 4))
+
+
+def test_field_of_view_is_the_field_width_only_of_uncalibrated_images(tmp_path: Path) -> None:
+    tags = {"Microscope Info": {"Field of View (µm)": 1.5}}
+    image = np.zeros((3, 4), "uint16")
+
+    def lengths(*axes: Calibration) -> list[str]:
+        (signal,) = dm.EXTRACTOR.extract(source(made(tmp_path, tags, image, *axes)))
+        return [value(signal, name) for name in ("horizontal_field_width", "vertical_field_width", "Field of View")]
+
+    assert lengths(Calibration(2.0, "nm"), Calibration(5.0, "nm")) == ["0.008 µm", "0.015 µm", "1.5 µm"]
+    assert lengths(Calibration(1.0, ""), Calibration(1.0, "")) == ["1.5 µm", "None", "None"]
+
+
+NM_ROWS, NM_COLUMNS = Axis(3, 2.0, units="nm", name="y"), Axis(4, 5.0, units="nm", name="x")
+SCAN = (replace(NM_ROWS, navigation=True), replace(NM_COLUMNS, navigation=True))
+
+
+@pytest.mark.parametrize(
+    ("axes", "spatial"),
+    [
+        ((NM_ROWS, NM_COLUMNS), (NM_ROWS, NM_COLUMNS)),
+        ((SCAN[0], NM_ROWS, NM_COLUMNS), (NM_ROWS, NM_COLUMNS)),
+        ((SCAN[0], NM_ROWS, Axis(4, units="eV")), (NM_ROWS,)),
+        ((*SCAN, Axis(9, units="nm", name="z")), SCAN),
+        ((*SCAN, Axis(9, units="1/nm"), Axis(9, units="1/nm")), SCAN),
+        ((*SCAN, Axis(9, units="ns"), Axis(9, units="nm", name="Wavelength")), SCAN),
+        ((SCAN[0], Axis(9, units="nm")), SCAN[:1]),
+        ((Axis(9, units="nm"),), ()),
+    ],
+)
+def test_lengths_on_the_specimen(axes: tuple[Axis, ...], spatial: tuple[Axis, ...]) -> None:
+    assert spatial_axes(axes) == spatial
+    facts = Facts()
+    facts.add_axes(axes)
+    assert ("pixel_width" in facts.fields) == (len(spatial) == 2)
 
 
 def test_a_scan_of_patterns_is_turned_to_have_the_patterns_last() -> None:

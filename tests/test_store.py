@@ -234,8 +234,12 @@ def test_datasets_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactor
 def test_activities_come_back_as_they_were(store: Store) -> None:
     found = (Activity(1, 2, ("/a", "/b")), Activity(10**18, 10**18 + 1, ("/c",)))
     clustering = Clustering(boundaries=(5.0,), bandwidth=3.0, candidates=(1.0, 2.0), scores=(float("-inf"), -3.5))
-    store.write_activities(KEY, found, clustering, "1")
+    store.write_datasets(KEY, [], "files", "1")
+    store.write_activities(KEY, found, clustering, "rule", "1")
     assert store.activities(KEY) == found
+    store.write_datasets(KEY, [], "other files", "1")
+    with pytest.raises(MissingStageError, match="older than its datasets"):
+        store.activities(KEY)
 
 
 # Records

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from nexuslims_pipeline.extraction.reading import ReadFile
+from nexuslims_pipeline.extraction.reading import ReadFile, unread
 from nexuslims_pipeline.extraction.registry import readers_version
 from nexuslims_pipeline.extraction.sandbox import Sandbox
 from nexuslims_pipeline.extraction.sidecar import preview_path, sidecar_path
@@ -75,10 +75,16 @@ def extract_files(
         yield from (found for found in cached.values() if found is not None)
         return
     before = {entry.location: identity(entry, instrument, library.root) for entry in missing}
+    same = {entry.location: entry for entry in missing if _is_as_listed(entry, library.root)}
     with open_sandbox() as pool:
-        fresh = iter(pool.read([_source(entry, instrument, library.root) for entry in missing]))
+        fresh = iter(pool.read([_source(entry, instrument, library.root) for entry in same.values()]))
         for entry in entries:
-            yield cached[entry.location] or _keep(entry, next(fresh), before[entry.location], instrument, library)
+            if (known := cached[entry.location]) is not None:
+                yield known
+            elif entry.location in same:
+                yield _keep(entry, next(fresh), before[entry.location], instrument, library)
+            else:
+                yield _changed(entry, instrument, library)
 
 
 def identity(entry: InventoryEntry, instrument: Instrument, root: Path) -> dict[str, Any]:
@@ -138,8 +144,8 @@ def _keep(
 ) -> FileDatasets:
     """Write the previews, then the sidecar that vouches for them; none for a file that changed meanwhile."""
     made_from = {"identity": before, "format": read.format, "error": read.error, "limits": library.limits}
-    unchanged = _size_and_time(library.root, entry.location) == [entry.size, entry.modified_ns]
-    unchanged = unchanged and identity(entry, instrument, library.root) == before
+    if not _is_as_listed(entry, library.root) or identity(entry, instrument, library.root) != before:
+        return _changed(entry, instrument, library)
     count = len(read.elements)
     elements = []
     for index, (element, description, picture) in enumerate(
@@ -151,10 +157,23 @@ def _keep(
             write_bytes(path, picture)
             preview = to_location(path.relative_to(library.folder))
         elements.append(element | {"source": made_from, "description": description, "preview": preview})
-    if unchanged and not read.transient:
+    if not read.transient:
         write_bytes(sidecar_path(library.folder, entry.location), json_bytes(elements))
-    transient = read.error if read.transient else "" if unchanged else "it changed while it was read"
-    return replace(_datasets(entry, elements, instrument, cached=False), transient=transient)
+    found = _datasets(entry, elements, instrument, cached=False)
+    return replace(found, transient=read.error) if read.transient else found
+
+
+def _changed(entry: InventoryEntry, instrument: Instrument, library: Library) -> FileDatasets:
+    """A file that is not the one that was listed: it may belong to somebody else by now."""
+    reason = "it changed or vanished after it was listed"
+    read = unread(_source(entry, instrument, library.root), reason)
+    made_from = {"format": read.format, "error": reason}
+    elements = [element | {"source": made_from, "description": "", "preview": None} for element in read.elements]
+    return replace(_datasets(entry, elements, instrument, cached=False), transient=reason)
+
+
+def _is_as_listed(entry: InventoryEntry, root: Path) -> bool:
+    return _size_and_time(root, entry.location) == [entry.size, entry.modified_ns]
 
 
 def _datasets(

@@ -97,10 +97,10 @@ class Facts:
     def add_axes(self, axes: Iterable[Axis]) -> None:
         """Pixel size, field width and energy calibration from calibrated axes."""
         axes = tuple(axes)
-        spatial = [axis for axis in axes if axis.units in METRES and axis.name != "Wavelength"]
-        for axis in spatial[-2:] if len(spatial) > 1 else []:
+        spatial = spatial_axes(axes)
+        for axis in spatial if len(spatial) == 2 else ():
             step = abs(axis.scale) * METRES[axis.units]
-            side, extent = ("width", "horizontal") if axis is spatial[-1] else ("height", "vertical")
+            side, extent = ("width", "horizontal") if axis is spatial[1] else ("height", "vertical")
             self.add_measured(f"pixel_{side}", step * 1e9, "nm")
             if f"{extent}_field_width" not in self.fields:
                 self.add_measured(f"{extent}_field_width", step * axis.size * 1e6, "µm")
@@ -128,6 +128,24 @@ def is_reciprocal(units: str) -> bool:
     """Whether an axis in `units` is one of reciprocal space or of scattering angle."""
     compact = units.replace(" ", "")
     return compact.startswith("1/") or compact.endswith(("^-1", "⁻¹", "**-1")) or compact in RECIPROCAL
+
+
+def spatial_axes(axes: Iterable[Axis]) -> tuple[Axis, ...]:
+    """Axes calibrated as lengths on the specimen: those of the image, or else those of the scan.
+
+    The one axis of a spectrum is never among them: it may be a wavelength, which is a length as well.
+
+    Returns
+    -------
+    tuple of Axis
+        At most two, rows before columns; one for a line scan.
+    """
+    axes = tuple(axes)
+    lengths = [axis for axis in axes if axis.units in METRES and axis.name != "Wavelength"]
+    is_image = sum(not axis.navigation for axis in axes) > 1
+    image = [axis for axis in lengths if is_image and not axis.navigation]
+    scan = [axis for axis in lengths if axis.navigation]
+    return tuple((image or scan)[-2:])
 
 
 def spectral_type(axes: Iterable[Axis]) -> DatasetType:

@@ -55,6 +55,8 @@ def read_file(source: Source, root: Path, *, previews: bool = True) -> ReadFile:
     try:
         for path in (source.path, *source.companions):
             ensure_plain_file(path, root)
+        if source.size == 0:
+            return unread(source, "it is empty")
         reader = choose(source)
         if reader is None:
             return unread(source, "")
@@ -94,6 +96,7 @@ def unread(source: Source, reason: str, *, reader: Extractor | None = None, tran
     """The one `Unknown` dataset of a file that nobody could read; an empty `reason`: a format that nobody knows."""
     from nexuslims_pipeline.metadata.units import quantity
 
+    reason = reason.replace(f"{source.path.parent}{os.sep}", "")  # where a share is mounted is nobody's business
     signal = Signal("Unknown", "Unknown", extensions={"File Size": quantity(source.size, "byte")})
     if reason:
         signal.warnings["DatasetType"] = f"The file was not read: {reason}"

@@ -51,8 +51,9 @@ class Limits:
 class Sandbox:
     """A pool of children that read files below one root."""
 
-    def __init__(self, root: Path, workers: int, limits: Limits) -> None:
+    def __init__(self, root: Path, workers: int, limits: Limits, *, whole_folder: bool = False) -> None:
         self._root = root.resolve()
+        self._whole_folder = whole_folder
         self._limits = limits
         self._ahead = 4 * workers
         context = prepare()
@@ -85,6 +86,8 @@ class Sandbox:
             fault = f"reading it takes longer than {self._limits.seconds:g} s (NX_FILE_TIME_LIMIT)"
         except ProcessExpired:
             fault = "it crashes its reader"
+        except RuntimeError:  # the pool lost its children
+            fault = "its reader could not be started"
         except MemoryError:
             fault = f"reading it takes more than {self._limits.mebibytes} MiB (NX_FILE_MEMORY_LIMIT)"
         else:
@@ -93,7 +96,10 @@ class Sandbox:
 
     def _schedule(self, source: Source, *, previews: bool) -> Any:
         return self._pool.schedule(
-            read_file, args=[source, self._root], kwargs={"previews": previews}, timeout=self._limits.seconds
+            _read_in_child,
+            args=[source, self._root],
+            kwargs={"previews": previews, "whole_folder": self._whole_folder},
+            timeout=self._limits.seconds,
         )
 
     def _without_preview(self, source: Source, fault: str) -> ReadFile:
@@ -114,13 +120,28 @@ def prepare() -> ForkServerContext:
 
 
 @contextmanager
-def sandbox(root: Path, workers: int, limits: Limits) -> Iterator[Sandbox]:
-    """A sandbox that ends with the block."""
-    pool = Sandbox(root, workers, limits)
+def sandbox(root: Path, workers: int, limits: Limits, *, whole_folder: bool = False) -> Iterator[Sandbox]:
+    """A sandbox that ends with the block.
+
+    Its readers see the file and its companions only, or all files below `root` with `whole_folder`.
+    """
+    pool = Sandbox(root, workers, limits, whole_folder=whole_folder)
     try:
         yield pool
     finally:
         pool.close()
+
+
+_told: set[str] = set()
+"""Files of this child's task; with the root itself, every file below it."""
+
+
+def _read_in_child(source: Source, root: Path, *, previews: bool, whole_folder: bool) -> ReadFile:
+    _told.clear()
+    _told.update(os.path.realpath(path) for path in (source.path, *source.companions))
+    if whole_folder:
+        _told.add(str(root))
+    return read_file(source, root, previews=previews)
 
 
 def _confine(root: str, mebibytes: int) -> None:
@@ -146,7 +167,6 @@ def _data_bytes() -> int:
 def _guard(root: str) -> Callable[[str, tuple[Any, ...]], None]:
     package = Path(__file__).parents[1]
     folders: set[str | Path] = {
-        root,
         package,
         sys.prefix,
         sys.base_prefix,
@@ -164,8 +184,9 @@ def _guard(root: str) -> Callable[[str, tuple[Any, ...]], None]:
             raise PermissionError(msg)
         if event == "open" and not isinstance(args[0], int):
             path = os.path.realpath(os.fsdecode(args[0]))
-            if not path.startswith(readable) and path not in files:
-                msg = f"a reader may not open {path}"
+            allowed = path in _told or path in files or path.startswith(readable)
+            if not allowed and not (root in _told and path.startswith(root + os.sep)):
+                msg = f"a reader may not open {Path(path).name}, of which it was not told"
                 raise PermissionError(msg)
             if args[2] & WRITING and path != os.devnull:
                 msg = f"a reader may not write {path}"

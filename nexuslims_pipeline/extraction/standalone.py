@@ -37,7 +37,7 @@ def extract_file(path: Path, preview_folder: Path | None) -> tuple[list[dict[str
         source = source_of(path)
     except OSError as fault:
         return [], f"it cannot be opened: {fault.strerror}"
-    with sandbox(source.path.parent, 1, Limits()) as pool:
+    with sandbox(source.path.parent, 1, Limits(), whole_folder=True) as pool:
         (read,) = pool.read([source], previews=preview_folder is not None)
     return _elements(path, read, preview_folder), read.error
 

@@ -8,12 +8,16 @@ from typing import Any, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from nexuslims_pipeline.sessions.answers import read_form
+from nexuslims_pipeline.sessions.consent import QUESTION
 from nexuslims_pipeline.sessions.model import Person
 from nexuslims_pipeline.sessions.times import ServerClock
 
 Row: TypeAlias = dict[str, Any]
 """One object of NEMO's API, as the server gave it."""
 
+LARGEST_ID = 10**18
+"""No row of a database has a larger number."""
 DEEPEST = 50
 """Levels of nesting that are kept of an answer; real ones have five."""
 
@@ -54,12 +58,6 @@ class NemoProject(_Trimmed):
     application_identifier: str = ""
 
 
-class NemoToolName(_Trimmed):
-    """A tool and its name."""
-
-    name: str = ""
-
-
 class UsageEvent(BaseModel):
     """Content of the stage ``usage_event``."""
 
@@ -80,7 +78,6 @@ class UsageEvent(BaseModel):
     """Further reservations of the tool, which overlap a neighbour only."""
     users: tuple[NemoUser, ...] = ()
     projects: tuple[NemoProject, ...] = ()
-    tools: tuple[NemoToolName, ...] = ()
 
     @property
     def clock(self) -> ServerClock:
@@ -111,9 +108,19 @@ def fingerprint(event: Mapping[str, Any], surroundings: Iterable[Mapping[str, An
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
+def consent_only(row: Row) -> Row:
+    """A usage event or reservation of somebody else: all that is kept of its answers is the one about consent."""
+    kept = dict(row)
+    for form in ("run_data", "pre_run_data", "question_data"):
+        answers = read_form(kept.get(form))
+        if form in kept:
+            kept[form] = {QUESTION: answers[QUESTION]} if QUESTION in answers else None
+    return kept
+
+
 def row_id(value: object) -> int | None:
     """Return `value` if it is the number of a row, else None."""
-    return value if type(value) is int and value > 0 else None
+    return value if type(value) is int and 0 < value < LARGEST_ID else None
 
 
 _Model = TypeVar("_Model", bound=_Trimmed)

@@ -35,6 +35,7 @@ from nexuslims_pipeline.extraction.facts import (
     bounded,
     is_reciprocal,
     on_its_clock,
+    spatial_axes,
     spectral_type,
 )
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
@@ -452,7 +453,6 @@ RULES = (
     _Rule("Microscope Info > Cs(mm)", "Cs", "mm"),
     _Rule("Microscope Info > Voltage", "acceleration_voltage", "V", zero_is_unknown=True),
     _Rule("Microscope Info > Actual Magnification", "Actual Magnification", zero_is_unknown=True),
-    _Rule("Microscope Info > Field of View (µm)", "horizontal_field_width", "µm", zero_is_unknown=True),
     _Rule("Microscope Info > Emission Current (µA)", "emission_current", "µA", zero_is_unknown=True),
     _Rule("Microscope Info > Probe Current (nA)", "beam_current", "nA", zero_is_unknown=True),
     _Rule("Microscope Info > Probe Size (nm)", "Probe Size", "nm", zero_is_unknown=True),
@@ -479,6 +479,7 @@ RULES = (
     _Rule("SI > Acquisition > Pixel time (s)", "pixel_time", "s"),
     _Rule("SI > Acquisition > SI Application Mode > Name", "scan_mode"),
 )
+FIELD_OF_VIEW = _Rule("Microscope Info > Field of View (µm)", "Field of View", "µm", zero_is_unknown=True)
 SPECTRUM_IMAGE_RULES = (
     _Rule("SI > Acquisition > Spatial Sampling > Height (pixels)", "Spatial Sampling (Vertical)"),
     _Rule("SI > Acquisition > Spatial Sampling > Width (pixels)", "Spatial Sampling (Horizontal)"),
@@ -564,6 +565,7 @@ def _facts(image: _Image) -> Facts:
     if image.dataset_type == "SpectrumImage":
         _add_scan(facts, image)
     facts.add_axes(image.axes)
+    _add_field_of_view(facts, image)
     if image.inherited:
         facts.add("Instrument Values From", "another image of this file")
     return facts
@@ -586,6 +588,16 @@ def _add_magnification(facts: Facts, image: _Image) -> None:
         facts.add_measured("camera_length", value, "mm")
     elif value:
         facts.add("magnification", value)
+
+
+def _add_field_of_view(facts: Facts, image: _Image) -> None:
+    """Add the vendor's field of view, the field width only where no axis is a length on the specimen.
+
+    It is that of the whole scan, of which the image or the map may be a small part.
+    """
+    calibrated = spatial_axes(image.axes)
+    rule = FIELD_OF_VIEW if calibrated else FIELD_OF_VIEW._replace(name="horizontal_field_width")
+    _apply(facts, rule, image.tags)
 
 
 def _add_tilts(facts: Facts, image: _Image) -> None:
@@ -841,7 +853,7 @@ class DigitalMicrographExtractor(Extractor):
 
     name: ClassVar[str] = "digital_micrograph"
     format_name: ClassVar[str] = "Gatan DigitalMicrograph"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     extensions: ClassVar[frozenset[str]] = frozenset({".dm3", ".dm4"})
 
     def accepts(self, source: Source, head: bytes) -> bool:  # noqa: ARG002

@@ -138,7 +138,7 @@ class HyperSpyExtractor(Extractor):
     """Whatever RosettaSciIO reads and no other extractor does."""
 
     name: ClassVar[str] = "hyperspy"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     extensions: ClassVar[frozenset[str]] = frozenset(READERS)
 
     def accepts(self, source: Source, head: bytes) -> bool:

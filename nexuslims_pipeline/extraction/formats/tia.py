@@ -499,7 +499,7 @@ class TiaExtractor(Extractor):
 
     name: ClassVar[str] = "tia"
     format_name: ClassVar[str] = "FEI TIA"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     extensions: ClassVar[frozenset[str]] = frozenset({".ser", ".emi"})
 
     def accepts(self, source: Source, head: bytes) -> bool:  # noqa: ARG002
