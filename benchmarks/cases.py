@@ -200,7 +200,7 @@ def idle(bench: Bench) -> Iterator[Row]:
 def loading(bench: Bench) -> Iterator[Row]:
     """Import of the code location, as each Dagster process does it."""
     facility = bench.scratch / "facility"
-    _write("session", facility)
+    _write("session", facility, inputs.PIXELS[0])
     costs = [run([sys.executable, "-c", LOADING], _settings(facility)) for _ in range(5)]
     dagster = [run([sys.executable, "-c", "import dagster"]) for _ in range(5)]
     note = f"`import dagster` alone: {_wall(dagster):.2f} s wall, {_cpu(dagster):.2f} s CPU"

@@ -148,6 +148,7 @@ def test_a_fresh_clone_can_be_looked_at_and_says_what_to_set(instance: DagsterIn
 def test_the_token_stands_nowhere(written: Facility) -> None:
     token = "0123456789abcdef-TOKEN-0123456789abcdef"
     written.set(NX_NEMO_TOKEN_1=token)
+    written.build("--session", EMPTY)
     written.remove_event(107)
     with written.active() as site:
         assert site.nemo_servers["nemo"].token
