@@ -77,8 +77,12 @@ def _elements(path: Path, read: ReadFile, folder: Path | None) -> list[dict[str,
         preview = None
         if folder is not None and (picture := read.previews[index]) is not None:
             target = preview_path(folder, to_location(Path(path.name)), index, len(read.elements))
-            write_bytes(target, picture)
-            preview = str(target)
+            try:
+                write_bytes(target, picture)
+                preview = str(target)
+            except OSError as fault:
+                reason = f"It cannot be written to {folder}: {fault.strerror}"
+                element["nx_meta"]["warnings"].append({"field": "Preview", "reason": reason})
         elements.append(element | {"file": str(path), "description": read.descriptions[index], "preview": preview})
     return elements
 
