@@ -458,7 +458,7 @@ class HttpNemo(NemoServer):
                 return self._try(endpoint, url)
             except _PassingTroubleError as trouble:
                 reason = str(trouble)
-                if tries >= min(trouble.tries, len(self._patience.pauses)):
+                if tries >= min(trouble.tries, len(self._patience.pauses)) or trouble.pause > self._patience.total:
                     break
                 pause = max(self._patience.pauses[tries] * random.uniform(0.75, 1.25), trouble.pause)
             tries += 1

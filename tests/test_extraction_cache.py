@@ -192,3 +192,11 @@ def test_the_cache_may_be_deleted(bench: Bench) -> None:
     shutil.rmtree(bench.library.folder)
     assert bench.read_again() == NAMES
     assert {path: path.read_bytes() for path in bench.library.folder.rglob(f"{FOLDER}/*")} == before
+
+
+def test_a_raw_folder_in_the_sidecars_place_costs_the_sidecar(bench: Bench) -> None:
+    bench.sidecar(NAMES[0]).unlink()
+    (bench.sidecar(NAMES[0]) / "of a raw folder").mkdir(parents=True)
+    (file,) = (file for file in bench.extract() if not file.cached)
+    assert not file.error
+    assert [warning["field"] for warning in file.datasets[0].nx_meta["warnings"]][-1] == "Sidecar"

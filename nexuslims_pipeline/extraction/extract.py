@@ -158,7 +158,11 @@ def _keep(
             preview = to_location(path.relative_to(library.folder))
         elements.append(element | {"source": made_from, "description": description, "preview": preview})
     if not read.transient:
-        write_bytes(sidecar_path(library.folder, entry.location), json_bytes(elements))
+        try:
+            write_bytes(sidecar_path(library.folder, entry.location), json_bytes(elements))
+        except IsADirectoryError:  # a raw folder bears the sidecar's name: the file is read again next time
+            reason = "It could not be written: a folder of raw files has its name"
+            elements[0]["nx_meta"]["warnings"].append({"field": "Sidecar", "reason": reason})
     found = _datasets(entry, elements, instrument, cached=False)
     return replace(found, transient=read.error) if read.transient else found
 
