@@ -125,7 +125,7 @@ class Building:
         return dict.fromkeys(keys, "asked for")
 
     def _doubt(self, key: str) -> str:
-        from resources.nemo import NemoUnavailableError, open_server
+        from resources.nemo import NemoError, open_server
 
         server, event_id = event_of(key)
         known = self._store.key_of(server, event_id, "")
@@ -139,7 +139,7 @@ class Building:
             return f"the settings have no NEMO server '{server}'"
         try:
             event = open_server(self._site.nemo_servers[server], verify=self._site.verify).usage_event(event_id)
-        except NemoUnavailableError:
+        except NemoError:  # building it says what is wrong with the server
             return ""
         return "" if event else f"NEMO server '{server}' has no usage event {event_id}"
 
@@ -236,6 +236,7 @@ class Building:
     def _foresee(self, key: str, cause: str) -> Outcome:
         from nexuslims_pipeline.sessions.resolve import claims_of, resolve_session
         from resources.nemo import NemoError, open_server
+        from resources.storage import StorageUnavailableError
 
         parts = parse_key(key)
         if parts.server not in self._site.nemo_servers:
@@ -251,7 +252,7 @@ class Building:
                 return Outcome(key, str(session.state), session.reason, cause=cause)
             found = self._storage.crawl(self._storage.instrument(parts.instrument_id), [session])
             inventory = self._storage.attribute(found, session, claims=claims_of(usage))
-        except (NemoError, ConfigurationError, OSError, ValueError) as fault:
+        except (NemoError, StorageUnavailableError, ConfigurationError, OSError, ValueError) as fault:
             return Outcome(key, SessionState.FAILED, str(fault), cause=cause)
         files = len(inventory.with_status("included", "waiting"))
         return Outcome(key, str(inventory.state), inventory.reason or f"{files} files", files=files, cause=cause)

@@ -162,7 +162,7 @@ def _mistake(path: Path, lines: dict[tuple[Any, ...], int], index: int, error: d
         "missing": f"'{field}' is missing; add it",
         "extra_forbidden": f"'{field}' is not a known setting; known are {', '.join(allowed)}",
     }.get(error["type"], f"'{field}': {error['msg'].removeprefix('Value error, ')}")
-    return f"{path}, line {line}: {reason}."
+    return f"{path}, line {line}: {reason}{'' if reason.endswith('?') else '.'}"
 
 
 def _clashes(a: Instrument, b: Instrument) -> Iterator[str]:

@@ -185,6 +185,21 @@ def test_a_key_that_nobody_can_build_fails_by_name(written: Facility) -> None:
     assert written.store.reached("failures") == []
 
 
+def test_a_folder_that_is_not_there_is_named(written: Facility) -> None:
+    (written.raw / "Quanta").rename(written.raw / "away")
+    for options in (["--dry-run"], []):
+        told = written.build(*options, "--session", WELD)
+        assert (told.code, told.states) == (1, {WELD: "FAILED"})
+        assert "Quanta" in told.outcomes[WELD]["reason"]
+
+
+def test_a_session_of_a_server_that_refuses_fails_by_name(written: Facility) -> None:
+    (written.folder / "nemo" / "usage_events.json").unlink()
+    told = written.build("--session", WELD)
+    assert (told.code, told.states) == (1, {WELD: "FAILED"})
+    assert "usage_events.json" in told.outcomes[WELD]["reason"]
+
+
 # What a change rebuilds
 
 
