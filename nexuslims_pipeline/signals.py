@@ -59,6 +59,27 @@ class Pixels:
         return sum(not axis.navigation for axis in self.axes)
 
 
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """A mark that the operator left on an image: where the spectrum was taken, what was measured."""
+
+    kind: Literal["line", "arrow", "rectangle", "ellipse", "point", "text"]
+    corners: tuple[tuple[float, float], ...]
+    """(row, column) in pixels of the image, from its upper left corner: both ends of a line (an arrow points to the
+    second), two opposite corners of a box, the place of a point or the upper left corner of a text."""
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One of the maps that a dataset consists of, such as that of an element or of a mass."""
+
+    name: str
+    """``Fe K``, ``m/z 27``."""
+    array: Any
+    """Slices like NumPy; two dimensions, (rows, columns)."""
+
+
 @dataclass(slots=True)
 class Signal:
     """One dataset: one signal of one file.
@@ -88,3 +109,7 @@ class Signal:
     """What a preview is drawn from; None when there is nothing to draw."""
     text: str | None = None
     """Text to show as the preview in place of pixels."""
+    annotations: tuple[Annotation, ...] = ()
+    """Marks to draw over the preview of an image."""
+    layers: tuple[Layer, ...] = ()
+    """Maps of one size to show in colours as one picture, the most telling first; `pixels` is drawn without them."""

@@ -1,6 +1,7 @@
 """Gathering what a vendor file says: named values with units, doubts as warnings, native trees in bounds."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -33,6 +34,7 @@ ELECTRONVOLTS = {"eV": 1.0, "keV": 1e3}
 """Spellings of energy on calibrated axes, in electronvolts."""
 RECIPROCAL = frozenset({"mrad", "rad", "µrad", "deg", "degrees", "°"})
 """Angular units of diffraction patterns; those like ``1/nm`` are told by their first character."""
+_INVERSE = re.compile(r"(\^-1|⁻¹|\*\*-1)$")
 SCAN_POSITIONS = 3
 QUARTER_HOUR = 900.0
 CLOCK_SLACK = 60.0
@@ -104,6 +106,11 @@ class Facts:
             self.add_measured(f"pixel_{side}", step * 1e9, "nm")
             if f"{extent}_field_width" not in self.fields:
                 self.add_measured(f"{extent}_field_width", step * axis.size * 1e6, "µm")
+        for axis, side in zip(_pattern_axes(axes), ("height", "width"), strict=False):
+            if axis.units in RECIPROCAL:
+                self.add_measured(f"angular_pixel_{side}", abs(axis.scale), axis.units.replace("°", "deg"))
+            else:
+                self.add_measured(f"reciprocal_pixel_{side}", abs(axis.scale), f"1/{_length_of(axis.units)}")
         for axis in axes:
             if axis.units in ELECTRONVOLTS and not axis.navigation:
                 self.add_measured("channel_size", axis.scale * ELECTRONVOLTS[axis.units], "eV")
@@ -146,6 +153,20 @@ def spatial_axes(axes: Iterable[Axis]) -> tuple[Axis, ...]:
     image = [axis for axis in lengths if is_image and not axis.navigation]
     scan = [axis for axis in lengths if axis.navigation]
     return tuple((image or scan)[-2:])
+
+
+def _pattern_axes(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    """Rows and columns of a diffraction pattern that is calibrated in reciprocal lengths or angles; else nothing."""
+    signal_axes = [axis for axis in axes if not axis.navigation]
+    known = [axis for axis in signal_axes if axis.units in RECIPROCAL or _length_of(axis.units)]
+    return tuple(known) if len(known) == len(signal_axes) == 2 else ()
+
+
+def _length_of(units: str) -> str:
+    """``nm`` of ``1/nm``, ``nm^-1`` or ``nm⁻¹``; empty when it is none of these."""
+    compact = units.replace(" ", "")
+    length = compact.removeprefix("1/") if compact.startswith("1/") else _INVERSE.sub("", compact)
+    return length if is_reciprocal(units) and length in METRES else ""
 
 
 def spectral_type(axes: Iterable[Axis]) -> DatasetType:

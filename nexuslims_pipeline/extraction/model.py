@@ -35,6 +35,12 @@ class Extractor(ABC):
     extensions: ClassVar[frozenset[str]]
     """Lower-case extensions with the dot for which `accepts` is asked; empty: asked for every file."""
 
+    rank: ClassVar[int] = 0
+    """Extractors of lower rank are asked first: vendor formats have 0, what reads a whole class of files more."""
+    is_conclusive: ClassVar[bool] = False
+    """Whether `accepts` knows the format by its content alone: such an extractor is asked for files of foreign
+    extensions too, after those of the extension, and the dataset says that the name is wrong."""
+
     @abstractmethod
     def accepts(self, source: Source, head: bytes) -> bool:
         """Whether the content is this format; `head` is the first 4096 bytes (fewer for a short file)."""

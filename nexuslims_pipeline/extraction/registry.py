@@ -1,26 +1,24 @@
 """Which extractor reads which file.
 
-Chosen by extension first, then by content: an extractor is asked only for its own extensions, in the order of
-`FORMATS`, and the first that accepts the file's first bytes reads it. Whatever no extractor accepts is `Unknown`.
+Chosen by extension first, then by content: of the extractors for a file's extension, the first (by rank and name) that
+accepts its first bytes reads it. When none does, those are asked that know their format by content alone. Whatever no
+extractor accepts is `Unknown`.
+
+Every module of `extraction.formats` has one; a facility's own come from installed packages, by the entry point
+`ENTRY_POINTS`.
 """
 
+import pkgutil
 from functools import cache
 from importlib import import_module
+from importlib.metadata import entry_points
 
+from nexuslims_pipeline.extraction import formats
 from nexuslims_pipeline.extraction.model import Extractor
 from nexuslims_pipeline.signals import Source
 
-FORMATS = (
-    "digital_micrograph",
-    "tia",
-    "fei_tiff",
-    "edax_spc",
-    "emsa",
-    "hyperspy_reader",
-    "plain_image",
-    "plain_text",
-)
-"""Modules of `extraction.formats`, the most particular first."""
+ENTRY_POINTS = "nexuslims_pipeline.extractors"
+"""Group of entry points, each an `Extractor` class; they are asked before ours of the same rank."""
 DOCUMENTS = frozenset({"plain_text"})
 """Readers of files that describe an experiment rather than hold its data: notes, logs."""
 HEAD_BYTES = 4096
@@ -29,7 +27,10 @@ HEAD_BYTES = 4096
 @cache
 def extractors() -> tuple[Extractor, ...]:
     """Every extractor, in the order in which they are asked."""
-    return tuple(import_module(f"nexuslims_pipeline.extraction.formats.{name}").EXTRACTOR for name in FORMATS)
+    guests: list[Extractor] = [point.load()() for point in sorted(entry_points(group=ENTRY_POINTS))]
+    names = sorted(module.name for module in pkgutil.iter_modules(formats.__path__))
+    ours: list[Extractor] = [import_module(f"{formats.__name__}.{name}").EXTRACTOR for name in names]
+    return tuple(sorted([*guests, *ours], key=lambda extractor: extractor.rank))
 
 
 @cache
@@ -53,16 +54,19 @@ def choose(source: Source) -> Extractor | None:
     with source.path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     extension = source.path.suffix.lower()
-    for extractor in extractors():
-        if (not extractor.extensions or extension in extractor.extensions) and extractor.accepts(source, head):
-            return extractor
-    return None
+    asked = [e for e in extractors() if not e.extensions or extension in e.extensions]
+    asked += [e for e in extractors() if e.is_conclusive and e not in asked]
+    return next((extractor for extractor in asked if extractor.accepts(source, head)), None)
 
 
 def readers_version(extension: str | None = None) -> str:
     """Versions of the extractors in one text: changes when some file might be read differently.
 
-    With an `extension`, only of those that are asked for such files.
+    With an `extension`, only of those that are asked for such files first; one misnamed file is not worth reading
+    all others again.
     """
-    asked = (e for e in extractors() if extension is None or not e.extensions or extension in e.extensions)
+    if extension is None:
+        asked = list(extractors())
+    else:
+        asked = [e for e in extractors() if not e.extensions or extension in e.extensions]
     return ",".join(f"{extractor.name}={extractor.version}" for extractor in asked)

@@ -34,6 +34,8 @@ def quantity(value: float | str, unit: str) -> "pint.Quantity[Any]":
 
 
 SYMBOLS = {
+    "1 / nanometer": "1/nm",
+    "1 / second": "1/s",
     "ampere": "A",
     "byte": "B",
     "degree": "deg",
@@ -53,6 +55,7 @@ SYMBOLS = {
     "percent": "%",
     "picoampere": "pA",
     "second": "s",
+    "steradian": "sr",
     "volt": "V",
 }
 """Symbols of the commonest units, by pint's long names, so that pint need not be loaded for them (it takes 0.3 s)."""

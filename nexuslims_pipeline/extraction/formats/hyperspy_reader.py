@@ -139,6 +139,7 @@ class HyperSpyExtractor(Extractor):
 
     name: ClassVar[str] = "hyperspy"
     version: ClassVar[str] = "2"
+    rank: ClassVar[int] = 10
     extensions: ClassVar[frozenset[str]] = frozenset(READERS)
 
     def accepts(self, source: Source, head: bytes) -> bool:

@@ -49,6 +49,7 @@ class PlainImage(Extractor):
 
     name: ClassVar[str] = "plain_image"
     version: ClassVar[str] = "1"
+    rank: ClassVar[int] = 20
     extensions: ClassVar[frozenset[str]] = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff"})
 
     def accepts(self, source: Source, head: bytes) -> bool:  # noqa: ARG002 - the head says it all

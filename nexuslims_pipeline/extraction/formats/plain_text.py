@@ -21,6 +21,7 @@ class PlainText(Extractor):
 
     name: ClassVar[str] = "plain_text"
     version: ClassVar[str] = "1"
+    rank: ClassVar[int] = 30
     extensions: ClassVar[frozenset[str]] = frozenset(
         {
             "",
