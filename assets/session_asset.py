@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from dagster import (
     AssetCheckEvaluation,
+    AssetCheckSeverity,
     AssetCheckSpec,
     AssetExecutionContext,
     AssetKey,
@@ -47,7 +48,7 @@ from dagster._core.definitions.data_version import (
 # step hand on its output without claiming the keys that failed; tests/test_graph.py notices should it change.
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
-from assets.checks import RECORD_CHECKS
+from assets.checks import CHECKS
 from assets.partitions import SESSIONS
 from resources.nemo import NemoUnavailableError
 from resources.storage import StorageUnavailableError
@@ -73,6 +74,8 @@ class Check:
     passed: bool
     description: str
     metadata: Metadata = field(default_factory=dict)
+    severe: bool = True
+    """Whether a miss is an error; otherwise it is a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +198,9 @@ class _Batch:
         if done.checks:
             yield from self._evaluations(self._stage, key, done.checks, self._latest(self._stage, key))
         if not done.goes_on:
-            vacuous = [Check(name, True, "No record is due: the session ended early.") for name in RECORD_CHECKS]
-            yield from self._evaluations("record", key, vacuous, None)
+            for stage, demands in CHECKS.items():
+                vacuous = [Check(name, True, "Nothing is due: the session ended early.") for name in demands]
+                yield from self._evaluations(stage, key, vacuous, None)
 
     def _fail(self, key: str, fault: Exception) -> Iterator[Any]:
         alone, tries = len(self._keys) == 1, self._context.retry_number
@@ -239,6 +243,7 @@ class _Batch:
                 asset_key=AssetKey(stage),
                 check_name=check.name,
                 passed=check.passed,
+                severity=AssetCheckSeverity.ERROR if check.severe else AssetCheckSeverity.WARN,
                 description=check.description,
                 metadata=dict(check.metadata),
                 partition=key,

@@ -90,6 +90,23 @@ def headers(files: list[str]) -> dict[str, Any]:
     return {file: milliseconds(file) for file in files}
 
 
+def previews(files: list[str]) -> dict[str, Any]:
+    """Metadata and preview of each file; milliseconds, or None where it fails or makes no preview."""
+    import hyperspy.api  # noqa: F401 - what the readers would import at their first file
+    from nexusLIMS.extractors import parse_metadata
+
+    def milliseconds(file: str) -> float | None:
+        try:
+            metadata, drawn = parse_metadata(Path(file))
+        except Exception:
+            return None
+        if not metadata or not any(drawn):
+            return None
+        return 1000 * _median(lambda: parse_metadata(Path(file)), 3)[0]
+
+    return {file: milliseconds(file) for file in files}
+
+
 def session(instrument: str, start: str, end: str, record: str) -> dict[str, Any]:
     """Build, validate and write the record of one session: find files, cluster, metadata, previews, XML."""
     from nexusLIMS.builder import record_builder

@@ -21,10 +21,12 @@ from pydantic.fields import FieldInfo  # noqa: E402
 from pydantic_core import PydanticUndefined  # noqa: E402
 
 from nexuslims_pipeline.configuration import SERVER_VARIABLES, Settings  # noqa: E402
+from nexuslims_pipeline.extraction.profiles.model import Profile, Rule, When  # noqa: E402
 from nexuslims_pipeline.extraction.registry import extractors  # noqa: E402
 from nexuslims_pipeline.instruments import Instrument, NemoTool  # noqa: E402
 from nexuslims_pipeline.inventory.companions import RULES  # noqa: E402
 from nexuslims_pipeline.metadata.fields import EVERY, FIELDS  # noqa: E402
+from nexuslims_pipeline.metadata.models import MODELS  # noqa: E402
 from nexuslims_pipeline.sessions.server_config import NemoServerConfig  # noqa: E402
 
 SERVER_FIELDS = {
@@ -91,12 +93,13 @@ def instruments_table() -> str:
 def fields_table() -> str:
     """Named fields of a dataset."""
     return table(
-        ("Field", "Display name", "Unit", "EM Glossary", "QUDT", "Dataset types"),
+        ("Field", "Display name", "Meaning", "Unit or kind", "EM Glossary", "QUDT", "Dataset types"),
         (
             (
                 f"`{name}`",
                 field.display_name,
-                {None: "text", "": "number"}.get(field.unit, field.unit or ""),
+                field.meaning + (" *Personal.*" if field.is_personal else ""),
+                field.unit or field.kind,
                 f"[EMG_{field.term}]({field.term_iri})" if field.term else "",
                 f"[{field.qudt}]({field.qudt_iri})" if field.qudt else "",
                 "all" if field.types == EVERY else ", ".join(sorted(field.types)),
@@ -104,6 +107,32 @@ def fields_table() -> str:
             for name, field in FIELDS.items()
         ),
     )
+
+
+def types_table() -> str:
+    """Types of datasets."""
+    return table(
+        ("Type", "What it is", "Named fields"),
+        (
+            (
+                f"`{name}`",
+                (inspect.getdoc(model) or "").rstrip("."),
+                str(sum(name in field.types for field in FIELDS.values())),
+            )
+            for name, model in MODELS.items()
+        ),
+    )
+
+
+def profiles_table() -> str:
+    """Entries of a profile."""
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for model, prefix in ((Profile, ""), (Rule, "rules."), (When, "rules.when.")):
+            for name, words in attribute_docstrings(model).items():
+                yield f"`{prefix}{name}`", _prose(words)
+
+    return table(("Entry", "Meaning"), rows())
 
 
 def readers_table() -> str:
@@ -141,7 +170,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "servers": servers_table,
     "instruments": instruments_table,
+    "types": types_table,
     "fields": fields_table,
+    "profiles": profiles_table,
     "readers": readers_table,
     "companions": companions_table,
 }
@@ -183,6 +214,8 @@ def _kind(field: FieldInfo) -> str:
         return " or ".join(f"`{value}`" for value in get_args(kind))
     if get_origin(kind) is list:
         return "list: JSON, or parted by commas"
+    if get_origin(kind) is tuple:
+        return "two numbers"
     bounds = (
         f"{sign} {bound:g}"
         for each in field.metadata

@@ -194,6 +194,9 @@ class Building:
         instrument = self._site.instruments.get(instrument_of(key))
         if record and instrument and record.get("instrument") != instrument.in_words():
             return "the instrument's entry changed"
+        read = headers["file_metadata"]
+        if read and instrument and read.get("rules", "") != self._storage.rules().in_words(instrument.id):
+            return "the rules for its files changed"
         return ""
 
     def _materialise(self, instance: Any, key: str) -> None:

@@ -25,7 +25,7 @@ from nexuslims_pipeline.sessions.server_config import NemoServerConfig
 
 ELSEWHERE = ("CDCS", "ELABFTW", "LABARCHIVES", "EMAIL", "EXPORT")
 """Prefixes of NexusLIMS's variables for destinations and mail, which a site may leave set."""
-RETIRED = frozenset({"NX_DB_PATH", "NX_TEST_MODE", "NX_LOG_PATH", "NX_LOCAL_PROFILES_PATH"})
+RETIRED = frozenset({"NX_DB_PATH", "NX_TEST_MODE", "NX_LOG_PATH"})
 """NexusLIMS's variables without a meaning here: Dagster keeps the state and the logs."""
 SERVER_VARIABLES = ("ADDRESS", "TOKEN", "TZ", "NAME", "STRFTIME_FMT", "STRPTIME_FMT")
 """What a NEMO server is described by: ``NX_NEMO_<WHAT>_<n>``."""
@@ -66,6 +66,10 @@ class Settings(BaseSettings):
     """Longest time to read one file, seconds."""
     file_memory_limit: int = Field(default=2048, ge=256)
     """Most memory to read one file, MiB."""
+    local_profiles_path: Path | None = None
+    """Folder of the site's own profiles of instruments."""
+    omit_personal_data: bool = False
+    """Leave out of sidecars and records what files tell of persons."""
 
     harvest_days: float = Field(default=14.0, gt=0, le=LONGEST_DAYS)
     """How far back NEMO is read again at every look, to see late edits, days."""
@@ -107,6 +111,14 @@ class Settings(BaseSettings):
     @field_validator("data_path", "records_path", "instruments_file")
     @classmethod
     def _path_is_absolute(cls, value: Path | None) -> Path | None:
+        return value.absolute() if value is not None else None
+
+    @field_validator("local_profiles_path")
+    @classmethod
+    def _folder_exists(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_dir():
+            msg = f"there is no folder '{value}'; make it or leave the variable empty"
+            raise ValueError(msg)
         return value.absolute() if value is not None else None
 
     @field_validator("cert_bundle_file")

@@ -73,6 +73,8 @@ def resources_of(site: Settings | None) -> dict[str, object]:
             extraction_workers=site.extraction_workers,
             file_time_limit=site.file_time_limit,
             file_memory_limit=site.file_memory_limit,
+            profiles_path=str(site.local_profiles_path or ""),
+            omit_personal_data=site.omit_personal_data,
         ),
         "store": Store(data_path=str(site.data_path), records_path=str(site.records_folder)),
         "catalog": Catalog(data_path=str(site.data_path)),

@@ -8,6 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nexuslims_pipeline.configuration import Settings, given_variables, load_settings, unknown_variables
+from nexuslims_pipeline.extraction.plugins import extractor_plugins, preview_plugins
+from nexuslims_pipeline.extraction.profiles.loading import (
+    package_faults,
+    profile_of,
+    site_profiles,
+    unknown_instruments,
+)
 from nexuslims_pipeline.instruments import ConfigurationError, Instruments
 from resources.nemo import open_server
 
@@ -35,7 +42,15 @@ def examine() -> list[Finding]:
         instruments = site.instruments
     except ConfigurationError as mistakes:
         return [*findings, *(Finding("instruments", False, line, True) for line in str(mistakes).splitlines())]
-    return [*findings, *_paths(site), *_folders(site, instruments), *_servers(site, instruments), *_dagster()]
+    return [
+        *findings,
+        *_paths(site),
+        *_folders(site, instruments),
+        *_profiles(site, instruments),
+        *_plugins(),
+        *_servers(site, instruments),
+        *_dagster(),
+    ]
 
 
 def _paths(site: Settings) -> Iterator[Finding]:
@@ -67,6 +82,22 @@ def _folders(site: Settings, instruments: Instruments) -> Iterator[Finding]:
             )
         else:
             yield Finding(instrument.id, True, f"{folder} can be read")
+
+
+def _profiles(site: Settings, instruments: Instruments) -> Iterator[Finding]:
+    sources, mistakes = site_profiles(site.local_profiles_path)
+    mistakes += unknown_instruments(sources, instruments)
+    yield from (Finding("profiles", False, mistake, True) for mistake in mistakes)
+    if site.local_profiles_path and not mistakes:
+        names = ", ".join(profile_of(source).name for source in sources)
+        yield Finding("profiles", True, f"{site.local_profiles_path} has {names or 'none yet'}")
+
+
+def _plugins() -> Iterator[Finding]:
+    faults = (*extractor_plugins().faults, *preview_plugins().faults, *package_faults())
+    yield from (Finding("packages", False, f"{fault}; mend or remove the package.") for fault in faults)
+    if found := (*extractor_plugins().versions, *preview_plugins().versions):
+        yield Finding("packages", True, f"{len(found)} readers and previews of installed packages: {', '.join(found)}")
 
 
 def _servers(site: Settings, instruments: Instruments) -> Iterator[Finding]:

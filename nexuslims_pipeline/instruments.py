@@ -12,6 +12,9 @@ from zoneinfo import ZoneInfo, available_timezones
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+HIGHEST_KV = 3000.0
+"""Voltage of the largest microscopes ever built."""
+
 
 class ConfigurationError(Exception):
     """A mistake in the configuration; the message names the variable or line, and the mend."""
@@ -46,6 +49,8 @@ class Instrument(BaseModel):
     """Where it stands, for people."""
     clock_offset_seconds: float = Field(default=0.0, ge=-86400 * 366, le=86400 * 366)
     """Instrument's clock minus true time, in seconds."""
+    voltage_kv: tuple[float, float] | None = None
+    """Least and most acceleration voltage, kV: ``[60, 300]``; files that say another get a warning."""
 
     @field_validator("id")
     @classmethod
@@ -74,9 +79,18 @@ class Instrument(BaseModel):
             raise ValueError(msg)
         return value
 
+    @field_validator("voltage_kv")
+    @classmethod
+    def _voltages_are_in_order(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not 0 < value[0] <= value[1] <= HIGHEST_KV:
+            msg = f"write the least and the most voltage in kV, e.g. [60, 300]; none is above {HIGHEST_KV:g} kV"
+            raise ValueError(msg)
+        return value
+
     def in_words(self) -> str:
-        """What sessions, records and times of files depend on, in one text."""
-        return f"{self.name}, {self.time_zone}, clock {self.clock_offset_seconds:+g} s, folder {self.folder}"
+        """What sessions, records and metadata of files depend on, in one text."""
+        words = f"{self.name}, {self.time_zone}, clock {self.clock_offset_seconds:+g} s, folder {self.folder}"
+        return words + (f", {self.voltage_kv[0]:g} to {self.voltage_kv[1]:g} kV" if self.voltage_kv else "")
 
     @property
     def zone(self) -> ZoneInfo:
@@ -138,8 +152,10 @@ def load_instruments(path: Path) -> Instruments:
         msg = f"{path}: begin with 'instruments:' and list one instrument per '- id:' below it."
         raise ConfigurationError(msg)
 
-    lines = _lines(node)
-    mistakes = [f"{path}, line {line}: '{key}' stands twice in one entry; keep one." for line, key in _repeated(node)]
+    lines = lines_of(node)
+    mistakes = [
+        f"{path}, line {line}: '{key}' stands twice in one entry; keep one." for line, key in repeated_keys(node)
+    ]
     instruments: list[tuple[int, Instrument]] = []
     for index, entry in enumerate(content["instruments"]):
         try:
@@ -182,7 +198,7 @@ def _plain(name: str) -> str:
     return re.sub(r"\W", "", name).lower()
 
 
-def _repeated(node: Any) -> Iterator[tuple[int, str]]:
+def repeated_keys(node: Any) -> Iterator[tuple[int, str]]:
     """Line and name of each key that its entry has already."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
@@ -190,21 +206,21 @@ def _repeated(node: Any) -> Iterator[tuple[int, str]]:
             if key.value in seen:
                 yield key.start_mark.line + 1, key.value
             seen.add(key.value)
-            yield from _repeated(value)
+            yield from repeated_keys(value)
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            yield from _repeated(value)
+            yield from repeated_keys(value)
 
 
-def _lines(node: Any, where: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], int]:
+def lines_of(node: Any, where: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], int]:
     """Line of every key and list entry of a YAML document."""
     found: dict[tuple[Any, ...], int] = {}
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             found[(*where, key.value)] = key.start_mark.line + 1
-            found |= _lines(value, (*where, key.value))
+            found |= lines_of(value, (*where, key.value))
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             found[(*where, index)] = value.start_mark.line + 1
-            found |= _lines(value, (*where, index))
+            found |= lines_of(value, (*where, index))
     return found

@@ -28,6 +28,8 @@ class Source:
     clock_offset_seconds: float = 0.0
     """Instrument's clock minus true time: vendor times are that much ahead."""
     instrument_id: str | None = None
+    voltage_kv: tuple[float, float] | None = None
+    """Least and most acceleration voltage of the instrument, kV."""
 
 
 @dataclass(frozen=True, slots=True)

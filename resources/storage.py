@@ -12,6 +12,7 @@ from dagster import ConfigurableResource
 from pydantic import Field
 
 from nexuslims_pipeline.extraction.extract import Library
+from nexuslims_pipeline.extraction.site_rules import SiteRules
 from nexuslims_pipeline.files import from_location
 from nexuslims_pipeline.instruments import ConfigurationError, Instrument, Instruments, load_instruments
 from nexuslims_pipeline.inventory.attribution import attribute_files, crawl_window
@@ -37,6 +38,8 @@ class InstrumentStorage(ConfigurableResource[Any]):
     extraction_workers: int = 1
     file_time_limit: float = 120.0
     file_memory_limit: int = 2048
+    profiles_path: str = ""
+    omit_personal_data: bool = False
 
     @property
     def root(self) -> Path:
@@ -132,14 +135,27 @@ class InstrumentStorage(ConfigurableResource[Any]):
     def library(self, datasets_folder: Path) -> Library:
         """Where raw files are read from and where their sidecars go."""
         limits = f"{self.file_time_limit:g} s, {self.file_memory_limit} MiB"
-        return Library(self.root.resolve(), datasets_folder, limits)
+        return Library(self.root.resolve(), datasets_folder, limits, self.rules())
+
+    def rules(self) -> SiteRules:
+        """How the site wants its files read; its profiles are looked up anew at every call.
+
+        Raises
+        ------
+        ConfigurationError
+            With every mistake in the site's profiles.
+        """
+        from nexuslims_pipeline.extraction.profiles.loading import load_profiles
+
+        folder = Path(self.profiles_path) if self.profiles_path else None
+        return SiteRules(load_profiles(folder), self.omit_personal_data)
 
     def sandbox(self) -> AbstractContextManager[Any]:
         """Children that read vendor files within limits."""
         from nexuslims_pipeline.extraction.sandbox import Limits, sandbox
 
         limits = Limits(self.file_time_limit, self.file_memory_limit)
-        return sandbox(self.root, self.extraction_workers, limits)
+        return sandbox(self.root, self.extraction_workers, limits, rules=self.rules())
 
 
 @cache

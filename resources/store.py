@@ -160,8 +160,10 @@ class Store(ConfigurableResource[Any]):
             Dataset(**{n: json.loads(row[n]) if n == "nx_meta" else row[n] for n in names}) for row in table.to_pylist()
         ]
 
-    def write_datasets(self, key: str, datasets: Sequence[Dataset], inventory: str, code_version: str) -> None:
-        """Keep the datasets of a session, made from the inventory with the given fingerprint."""
+    def write_datasets(
+        self, key: str, datasets: Sequence[Dataset], inventory: str, code_version: str, rules: str = ""
+    ) -> None:
+        """Keep the datasets of a session, made from the inventory with the given fingerprint by the site's rules."""
         import pyarrow as pa
 
         text, number = pa.string(), pa.int64()
@@ -192,7 +194,7 @@ class Store(ConfigurableResource[Any]):
             }
             for dataset in datasets
         ]
-        self._write_table("file_metadata", key, code_version, columns, rows, {"inventory": inventory})
+        self._write_table("file_metadata", key, code_version, columns, rows, {"inventory": inventory, "rules": rules})
 
     def activities(self, key: str) -> tuple[Activity, ...] | None:
         """Activities of a session; an error when they are older than its datasets."""

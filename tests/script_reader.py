@@ -10,6 +10,7 @@ import numpy as np
 
 from nexuslims_pipeline.extraction import registry, sandbox
 from nexuslims_pipeline.extraction.model import Extractor
+from nexuslims_pipeline.extraction.site_rules import SiteRules
 from nexuslims_pipeline.signals import Axis, Pixels, Signal, Source
 
 REAL_CONFINE = sandbox._confine
@@ -46,7 +47,7 @@ class Script(Extractor):
         return [Signal("Image", "SEM_Imaging", shape=(4, 4), pixels=pixels)]
 
 
-def confine(root: str, mebibytes: int) -> None:
+def confine(root: str, mebibytes: int, rules: SiteRules) -> None:
     """Begin a child of the sandbox that reads scripts."""
     registry.extractors = lambda: (Script(),)  # type: ignore[assignment]
-    REAL_CONFINE(root, mebibytes)
+    REAL_CONFINE(root, mebibytes, rules)

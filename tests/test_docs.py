@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import json
 import re
 import struct
 from collections.abc import Iterator
@@ -16,10 +17,14 @@ from nexuslims_pipeline.activities.model import Activity, Clustering
 from nexuslims_pipeline.cli import _parser
 from nexuslims_pipeline.configuration import ELSEWHERE, RETIRED, SERVER_VARIABLES, Settings
 from nexuslims_pipeline.extraction.model import Extractor
+from nexuslims_pipeline.extraction.profiles.loading import load_profiles
 from nexuslims_pipeline.inventory.model import FileStatus, Inventory, InventoryEntry
 from nexuslims_pipeline.metadata.dataset import Dataset
+from nexuslims_pipeline.metadata.linked import context
+from nexuslims_pipeline.metadata.models import MODELS
+from nexuslims_pipeline.metadata.personal import part_persons
 from nexuslims_pipeline.sessions.model import Session, SessionState
-from nexuslims_pipeline.signals import Source
+from nexuslims_pipeline.signals import Signal, Source
 from resources.catalog import VIEWS, Catalog
 from resources.store import Store
 
@@ -81,8 +86,8 @@ def is_variable(name: str) -> bool:
 
 @pages()
 def test_variables_exist(page: Path) -> None:
-    for name in set(re.findall(r"NX_\w+", page.read_text())):
-        gone = name in RETIRED or name.removeprefix("NX_").startswith(ELSEWHERE) or name == "NX_LOCAL_PROFILES_PATH"
+    for name in set(re.findall(r"NX_[A-Z]\w+", page.read_text())):
+        gone = name in RETIRED or name.removeprefix("NX_").startswith(ELSEWHERE)
         assert is_variable(name) or (page == MOVING and gone), name
 
 
@@ -211,7 +216,7 @@ def test_views_outlive_the_files_that_they_read(tmp_path: Path) -> None:
 
 
 def test_example_of_a_reader_runs(tmp_path: Path) -> None:
-    (example,) = blocks(ROOT / "docs" / "extending.md", "python")
+    example, _ = blocks(ROOT / "docs" / "extending.md", "python")
     names: dict[str, Extractor] = {}
     exec(example, names)
     file = tmp_path / "run1.cnt"
@@ -222,3 +227,25 @@ def test_example_of_a_reader_runs(tmp_path: Path) -> None:
     assert not reader.accepts(source, struct.pack("<I", 1))
     (signal,) = reader.extract(source)
     assert signal.shape == (3,)
+
+
+def test_examples_of_profiles_are_valid(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "extending.md"
+    (rules,), (_, parser) = blocks(page, "yaml"), blocks(page, "python")
+    (tmp_path / "titan.yaml").write_text(rules)
+    (tmp_path / "holder.py").write_text(parser)
+    found = {profile.name: profile for profile in load_profiles(tmp_path).profiles}
+    assert len(found["titan"].rules) == 2
+    signal = Signal("Image", "TEM_Imaging", native={"Comment": "holder:double tilt"})
+    found["holder"].parsers[0](signal)
+    assert signal.extensions == {"Holder": "double tilt"}
+
+
+def test_example_of_a_sidecar_has_the_context_of_its_fields() -> None:
+    (example,) = blocks(ROOT / "docs" / "metadata.md", "json")
+    (element,) = json.loads(example)
+    told = context(element["nx_meta"])
+    assert element["@context"].items() <= {**told, "Creation Time": None}.items()
+    assert told.keys() - element["@context"].keys() == {"Creation Time"}
+    assert part_persons(element)[1] == element["personal"]
+    MODELS["Spectrum"].model_validate(element["nx_meta"])

@@ -17,6 +17,7 @@ from nexuslims_pipeline.extraction import extract
 from nexuslims_pipeline.extraction.extract import FileDatasets, Library, extract_files
 from nexuslims_pipeline.extraction.sandbox import Limits, Sandbox, sandbox
 from nexuslims_pipeline.extraction.sidecar import sidecar_path
+from nexuslims_pipeline.extraction.site_rules import SiteRules
 from nexuslims_pipeline.files import from_location
 from nexuslims_pipeline.instruments import Instrument, load_instruments
 
@@ -165,6 +166,30 @@ def test_a_damaged_file_is_not_opened_again_either(bench: Bench) -> None:
     bench.pools = 0
     assert bench.read_again() == []
     assert bench.extract()[0].error
+
+
+def test_other_wishes_of_the_site_read_again(bench: Bench) -> None:
+    bench.library = replace(bench.library, rules=SiteRules(omit_personal_data=True))
+    assert bench.read_again() == NAMES
+    bench.pools = 0
+    assert bench.read_again() == []
+
+
+def test_another_range_of_voltages_reads_again(bench: Bench) -> None:
+    bench.instrument = Instrument.model_validate(bench.instrument.model_dump() | {"voltage_kv": (1, 30)})
+    assert bench.read_again() == NAMES
+    bench.pools = 0
+    assert bench.read_again() == []
+
+
+def test_other_limits_try_only_those_again_that_could_not_be_read(bench: Bench) -> None:
+    bench.raw(NAMES[0]).write_bytes(b"II*\0 and nothing more")
+    status = bench.raw(NAMES[0]).stat()
+    bench.change(NAMES[0], size=status.st_size, modified_ns=status.st_mtime_ns)
+    bench.extract()
+    bench.pools = 0
+    bench.library = replace(bench.library, limits="600 s, 4096 MiB")
+    assert bench.read_again() == [NAMES[0]]
 
 
 @pytest.mark.parametrize("changes", [{"clock_offset_seconds": 61}, {"time_zone": "Europe/Berlin"}])

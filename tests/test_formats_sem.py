@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nexuslims_pipeline.demo.emsa import emsa
 from nexuslims_pipeline.demo.fei_tiff import FEI_TAG, fei_tiff
-from nexuslims_pipeline.extraction.formats import edax_spc, plain_image, plain_text
+from nexuslims_pipeline.extraction.formats import axiovision, edax_spc, imagej_tiff, ome_tiff, plain_image, plain_text
 from nexuslims_pipeline.extraction.formats import emsa as msa
 from nexuslims_pipeline.extraction.formats import fei_tiff as fei
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
@@ -34,9 +34,16 @@ FORMATS = (
     "tif_ome",
     "tif_axiovision",
 )
-EXTRACTORS: tuple[Extractor, ...] = tuple(module.EXTRACTOR for module in (fei, edax_spc, msa, plain_image, plain_text))
-ACQUIRED_TOO = {"leo_edax_test.spc": "2022-08-29T10:14:08"}
-"""HyperSpy drops the date of EDAX files; the .msa of the same spectrum confirms it."""
+EXTRACTORS: tuple[Extractor, ...] = tuple(
+    module.EXTRACTOR for module in (fei, edax_spc, msa, axiovision, imagej_tiff, ome_tiff, plain_image, plain_text)
+)
+ACQUIRED_TOO = {
+    "leo_edax_test.spc": "2022-08-29T10:14:08",
+    "test_loading_image_saved_with_imageJ_stack.tif": "2015-07-20T18:48:25+02:00",
+    "test_loading_image_saved_with_imageJ_no_scale.tif": "2015-07-20T18:48:25+02:00",
+}
+"""HyperSpy drops the date of EDAX files, which the .msa of the same spectrum confirms, and that of DigitalMicrograph
+in copies by ImageJ."""
 NOT_TOLD_BY_CONTENT = {"Background acquisition pattern.bmp": "Image"}
 """A diffraction pattern by its file name only: the content is a grey BMP like any other."""
 
@@ -153,11 +160,15 @@ def test_quanta_image_has_its_golden_values() -> None:
     assert "operator" in signal.warnings
     assert signal.extensions["User Text"] == "label"
     assert signal.extensions["Detector Signal"] == "SE"
-    assert signal.extensions["Frames Integrated"] == 5
+    assert signal.fields["frames"] == 5
+    assert signal.extensions["Frame Processing"] == "integrated"
+    assert signal.fields["spot_size"] == 3
+    assert signal.fields["microscope"] == "Quanta FEG"
+    assert signal.fields["software"] == "xT microscope control 4.1.9.2120"
+    assert "tilt_correction" not in signal.fields, "it is off"
     assert signal.extensions["Internal Scan"] is True
     assert signal.extensions["Drift Correction"] is False
     assert signal.extensions["Data Bar Rows"] == 943 - 884
-    assert signal.extensions["System"]["Software Version"] == "4.1.9.2120"
     assert signal.native["EBeam"]["EucWD"] == "0.01"
 
 
@@ -208,6 +219,7 @@ def test_tecnai_diffraction_has_its_golden_values() -> None:
     numbers = {name: si(value) for name, value in signal.fields.items() if hasattr(value, "magnitude")}
     assert numbers == {
         "acceleration_voltage": si_of(200, "kV"),
+        "extraction_voltage": 4500,
         "emission_current": 41e-6,
         "camera_length": 0.55,
         "stage_x": 633.553e-6,
@@ -216,9 +228,11 @@ def test_tecnai_diffraction_has_its_golden_values() -> None:
         "stage_alpha": si_of(-2.35, "deg"),
         "stage_beta": 0,
     }
-    assert signal.extensions["Extraction voltage"].m_as("V") == 4500
     assert signal.extensions["Diffraction lens"].m_as("percent") == 35.776
-    assert signal.extensions["Spot size"] == 2
+    assert signal.fields["spot_size"] == 2
+    assert signal.fields["microscope"] == "Tecnai 200 kV D2211 XTwin"
+    assert signal.fields["illumination_mode"] == "TEM uP"
+    assert signal.fields["projection_mode"] == "SA Zoom Diffraction"
 
 
 def si_of(value: float, unit: str) -> float:
@@ -456,7 +470,7 @@ def test_dates_of_many_countries(date: str, time: str, expected: datetime) -> No
 def test_odd_date_costs_only_the_date(date: str, time: str, tmp_path: Path) -> None:
     signal = fei_signal(tmp_path, changed("User", Date=date, Time=time))
     assert signal.acquired is None
-    assert "Acquisition Date" in signal.warnings
+    assert "Creation Time" in signal.warnings
     assert signal.fields["operator"] == "amina"
     assert signal.pixels is not None
 
@@ -703,7 +717,7 @@ def test_exif_date_is_the_time_of_the_photo(tmp_path: Path) -> None:
     signal = read_one(path)
     assert signal.acquired == datetime(2024, 2, 29, 10)
     assert signal.shape == (10, 20)
-    assert signal.extensions["Software"] == "camera 1"
+    assert signal.fields["software"] == "camera 1"
     assert signal.pixels is not None
     assert abs(int(signal.pixels.array[0, 0]["R"]) - 200) < 10
 

@@ -50,7 +50,13 @@ HEAVY = {
     "sklearn",
     "tifffile",
 }
-CHECKS = ("valid_against_schema", "every_file_accounted_for")
+CHECKS = {
+    "metadata_plausible": "file_metadata",
+    "times_inside_session": "file_metadata",
+    "valid_against_schema": "record",
+    "every_file_accounted_for": "record",
+}
+"""Stage of each check."""
 
 
 def failure_words(result: ExecuteInProcessResult) -> str:
@@ -61,7 +67,7 @@ def failure_words(result: ExecuteInProcessResult) -> str:
 
 def checks(instance: DagsterInstance, name: str) -> dict[str | None, bool]:
     """Latest outcome of an asset check, by session."""
-    key = AssetCheckKey(AssetKey("record"), name)
+    key = AssetCheckKey(AssetKey(CHECKS[name]), name)
     records = instance.event_log_storage.get_asset_check_execution_history(key, limit=100)
     events = (record.event.dagster_event for record in records if record.event)
     done = [event for event in events if event and event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION]

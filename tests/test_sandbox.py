@@ -161,6 +161,18 @@ def test_what_is_no_plain_file_is_never_opened(tmp_path: Path) -> None:
     assert errors[4] == "a.txt is no regular file (a pipe, device, socket or folder)"
 
 
+def test_content_that_is_not_what_the_name_says_is_told(tmp_path: Path) -> None:
+    """Garbage does not pass for a format that nobody knows."""
+    noise = bytes(range(128, 256)) * 8
+    sources = []
+    for name in ("garbage.spc", "garbage.foo", "garbage"):
+        (tmp_path / name).write_bytes(noise)
+        sources.append(source_of(tmp_path / name))
+    with sandbox(tmp_path, 1, Limits(seconds=60)) as pool:
+        errors = [file.error for file in pool.read(sources)]
+    assert errors == ["its content is none of the formats that .spc stands for", "", ""]
+
+
 def test_a_file_that_is_gone_may_come_back(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     path.write_bytes(b"II*\0")

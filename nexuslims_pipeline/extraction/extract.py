@@ -1,7 +1,7 @@
 """Datasets of many files: from the cache where nothing changed, from the sandbox otherwise.
 
 The sidecar of a file is its cache entry. It names what it was made from (the file's and its companions' sizes and
-times, the readers' versions); as long as that holds, the raw file is not opened.
+times, the readers' versions, the site's rules); as long as that holds, the raw file is not opened.
 """
 
 import json
@@ -13,13 +13,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from nexuslims_pipeline.extraction.reading import ReadFile, unread
+from nexuslims_pipeline.extraction.reading import AS_THEY_ARE, ReadFile, unread
 from nexuslims_pipeline.extraction.registry import readers_version
 from nexuslims_pipeline.extraction.sandbox import Sandbox
 from nexuslims_pipeline.extraction.sidecar import preview_path, sidecar_path
+from nexuslims_pipeline.extraction.site_rules import SiteRules
 from nexuslims_pipeline.files import display_name, from_location, json_bytes, to_location, write_bytes
 from nexuslims_pipeline.instruments import Instrument
 from nexuslims_pipeline.inventory.model import InventoryEntry
+from nexuslims_pipeline.metadata.checked import VERSION
 from nexuslims_pipeline.metadata.dataset import Dataset
 from nexuslims_pipeline.signals import Source
 
@@ -48,6 +50,8 @@ class Library:
     """``datasets`` folder of the store, a mirror of the raw tree."""
     limits: str = ""
     """What one file may cost: a file that could not be read is tried again when this changes."""
+    rules: SiteRules = AS_THEY_ARE
+    """How the site wants its files read."""
 
 
 def extract_files(
@@ -74,7 +78,7 @@ def extract_files(
     if not missing:
         yield from (found for found in cached.values() if found is not None)
         return
-    before = {entry.location: identity(entry, instrument, library.root) for entry in missing}
+    before = {entry.location: identity(entry, instrument, library) for entry in missing}
     same = {entry.location: entry for entry in missing if _is_as_listed(entry, library.root)}
     with open_sandbox() as pool:
         fresh = iter(pool.read([_source(entry, instrument, library.root) for entry in same.values()]))
@@ -87,15 +91,18 @@ def extract_files(
                 yield _changed(entry, instrument, library)
 
 
-def identity(entry: InventoryEntry, instrument: Instrument, root: Path) -> dict[str, Any]:
+def identity(entry: InventoryEntry, instrument: Instrument, library: Library) -> dict[str, Any]:
     """What a sidecar is made from: it is good as long as this stays the same."""
+    clock = [instrument.time_zone, instrument.clock_offset_seconds]
     return {
         "location": entry.location,
         "size": entry.size,
         "modified_ns": entry.modified_ns,
-        "companions": {location: _size_and_time(root, location) for location in entry.companions},
+        "companions": {location: _size_and_time(library.root, location) for location in entry.companions},
         "readers": readers_version(from_location(entry.location).suffix.lower()),
-        "instrument": [instrument.id, instrument.time_zone, instrument.clock_offset_seconds],
+        "metadata": VERSION,
+        "rules": library.rules.in_words(instrument.id),
+        "instrument": [instrument.id, *clock, *(instrument.voltage_kv or ())],
     }
 
 
@@ -118,6 +125,7 @@ def _source(entry: InventoryEntry, instrument: Instrument, root: Path) -> Source
         time_zone=instrument.time_zone,
         clock_offset_seconds=instrument.clock_offset_seconds,
         instrument_id=instrument.id,
+        voltage_kv=instrument.voltage_kv,
     )
 
 
@@ -125,7 +133,7 @@ def _from_cache(entry: InventoryEntry, instrument: Instrument, library: Library)
     try:
         elements = json.loads(sidecar_path(library.folder, entry.location).read_bytes())
         made_from = elements[0]["source"]
-        if made_from["identity"] != identity(entry, instrument, library.root):
+        if made_from["identity"] != identity(entry, instrument, library):
             return None
         if made_from["error"] and made_from["limits"] != library.limits:
             return None
@@ -144,7 +152,7 @@ def _keep(
 ) -> FileDatasets:
     """Write the previews, then the sidecar that vouches for them; none for a file that changed meanwhile."""
     made_from = {"identity": before, "format": read.format, "error": read.error, "limits": library.limits}
-    if not _is_as_listed(entry, library.root) or identity(entry, instrument, library.root) != before:
+    if not _is_as_listed(entry, library.root) or identity(entry, instrument, library) != before:
         return _changed(entry, instrument, library)
     count = len(read.elements)
     elements = []

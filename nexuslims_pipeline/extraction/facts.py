@@ -2,10 +2,12 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+from nexuslims_pipeline.extraction.vendor_text import measured
 from nexuslims_pipeline.metadata.fields import FIELDS
 from nexuslims_pipeline.metadata.units import quantity
 from nexuslims_pipeline.signals import Axis, DatasetType, Signal
@@ -39,6 +41,28 @@ SCAN_POSITIONS = 3
 QUARTER_HOUR = 900.0
 CLOCK_SLACK = 60.0
 """Seconds by which two records of one moment may differ: instruments write them one after the other."""
+
+
+SWITCHES = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One value of a vendor's header: its name here, and the places where to look for it."""
+
+    name: str
+    unit: str | None
+    """As pint spells it, for a number written without one; empty for a plain number, None for text."""
+    places: tuple[str, ...]
+    """The best first."""
+    group: str | None = None
+    never_zero: bool = False
+    """Whether 0 means that nothing was measured."""
+
+
+def entry(name: str, unit: str | None, places: str, group: str | None = None, *, never_zero: bool = False) -> Entry:
+    """An `Entry` whose places are the words of one text."""
+    return Entry(name, unit, tuple(places.split()), group, never_zero)
 
 
 class Facts:
@@ -96,6 +120,41 @@ class Facts:
         if not _is_zero(value):
             self.add(name, value, unit, group)
 
+    def add_written(self, name: str, text: str, unit: str | None = None, group: str | None = None) -> None:
+        """Keep a value as the vendor wrote it: a text or switch, or a number with or without its unit.
+
+        Parameters
+        ----------
+        name, group
+            As of `add`.
+        text
+            As it stands in the file; one that is no sensible number becomes a warning.
+        unit
+            As of `Entry`; a unit in the text goes before it.
+        """
+        if unit is None:
+            self.add(name, text if name in FIELDS else SWITCHES.get(text.strip().lower(), text), group=group)
+            return
+        if not text.strip():
+            return
+        try:
+            value, written = measured(text)
+        except ValueError as fault:
+            self.warnings[f"{group}: {name}" if group else name] = str(fault)
+            return
+        unit = unit if written is None else written
+        plain = int(value) if value.is_integer() else value
+        self.add(name, value if unit else plain, unit or None, group)
+
+    def add_entries(self, entries: Iterable[Entry], find: Callable[[str], str]) -> None:
+        """Look every entry up with `find`, which gives the text at a place, unless its name is known already."""
+        for each in entries:
+            known = self.extensions.get(each.group, {}) if each.group else {**self.fields, **self.extensions}
+            if each.name in known:
+                continue
+            texts = (text for text in map(find, each.places) if text and not (each.never_zero and _is_nothing(text)))
+            self.add_written(each.name, next(texts, ""), each.unit, each.group)
+
     def add_axes(self, axes: Iterable[Axis]) -> None:
         """Pixel size, field width and energy calibration from calibrated axes."""
         axes = tuple(axes)
@@ -122,6 +181,13 @@ class Facts:
         signal.extensions.update(self.extensions)
         signal.warnings.update(self.warnings)
         return signal
+
+
+def _is_nothing(text: str) -> bool:
+    try:
+        return measured(text)[0] == 0
+    except ValueError:
+        return False
 
 
 def _is_zero(value: Any) -> bool:

@@ -6,16 +6,18 @@ declared size (a deflate bomb does no harm there) and which refuses absurd decla
 
 import logging
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
+from nexuslims_pipeline.extraction.facts import Facts
 from nexuslims_pipeline.extraction.model import ExtractionError
-from nexuslims_pipeline.signals import Axis, Pixels
+from nexuslims_pipeline.metadata.units import tidy
+from nexuslims_pipeline.signals import Axis, Pixels, Signal
 
 DECODED_LIMIT: Final = 512 << 20
 """Bytes that a compressed image may take in memory."""
@@ -26,6 +28,28 @@ WHOLE_BYTES: Final = (8, 16, 32, 64)
 """Bits per channel that NumPy has a type for."""
 COLOURS: Final = {1: "grey", 2: "grey + alpha", 3: "RGB", 4: "RGBA"}
 CHANNELS: Final = "RGBA"
+TAG_BYTES: Final = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
+"""Bytes of one value by the tag's type."""
+TAG_HEAD: Final = 2048
+"""Bytes of each tag that `first_tags` gives."""
+MOST_TAGS: Final = 4096
 GREY_TYPES: Final = {
     "1": "?",
     "L": "u1",
@@ -54,16 +78,17 @@ class Raster:
 
     def pixels(self, width: float = 0.0, height: float = 0.0, units: str = "") -> Pixels | None:
         """`array` with its axes; pixel `width` and `height` in `units`, 0 when unknown."""
-        if self.array is None:
-            return None
+        return None if self.array is None else Pixels(self.array, self.axes(width, height, units))
+
+    def axes(self, width: float = 0.0, height: float = 0.0, units: str = "") -> tuple[Axis, ...]:
+        """Axes of the images, also of those whose pixels cannot be read."""
         rows, columns = self.shape[-2:]
         known = width > 0 and height > 0
         axes = (
             Axis(rows, height if known else 1.0, units=units if known else "", name="y"),
             Axis(columns, width if known else 1.0, units=units if known else "", name="x"),
         )
-        stack = tuple(Axis(size, name="Image", navigation=True) for size in self.shape[:-2])
-        return Pixels(self.array, stack + axes)
+        return tuple(Axis(size, name="Image", navigation=True) for size in self.shape[:-2]) + axes
 
 
 class Picture:
@@ -99,11 +124,16 @@ class Stack:
     """Equal images of a file, each opened when it is sliced."""
 
     def __init__(self, shape: tuple[int, ...], dtype: Any, image: Callable[[int], Any]) -> None:
+        """`image` gives the n-th image of those that the leading axes of `shape` count, the last the fastest."""
         self.shape = shape
-        self.chunks = (1, *shape[1:])
+        self.chunks = (*(1,) * (len(shape) - 2), *shape[-2:])
         self.dtype = dtype
         self.ndim = len(shape)
         self._image = image
+
+    def reshaped(self, shape: tuple[int, ...]) -> "Stack":
+        """The same images, counted by the leading axes of `shape`."""
+        return Stack(shape, self.dtype, self._image)
 
     def __getitem__(self, key: Any) -> Any:
         import numpy as np
@@ -113,11 +143,13 @@ class Stack:
             place = next(n for n, part in enumerate(parts) if part is Ellipsis)
             missing = (slice(None),) * (self.ndim + 1 - len(parts))
             parts = parts[:place] + missing + parts[place + 1 :]
-        first, rest = parts[0], parts[1:]
-        chosen = np.arange(self.shape[0])[first]
+        leading = self.shape[:-2]
+        chosen = np.arange(prod(leading)).reshape(leading)[parts[: len(leading)]]
+        rest = parts[len(leading) :]
         if chosen.ndim == 0:
             return np.asarray(self._image(int(chosen))[rest])
-        return np.stack([self._image(int(n))[rest] for n in chosen])
+        images = [np.asarray(self._image(int(n))[rest]) for n in chosen.flat]
+        return np.stack(images).reshape(chosen.shape + images[0].shape)
 
 
 @contextmanager
@@ -208,6 +240,44 @@ def _blaming(reason: str) -> Iterator[None]:
         raise ExtractionError(reason) from fault
 
 
+def first_tags(path: Path) -> dict[int, bytes]:
+    """Values of the first page's tags as they stand in a TIFF, to tell whose it is without a look at its pixels.
+
+    Returns
+    -------
+    dict
+        Up to `TAG_HEAD` bytes by number; values of a tag that comes twice are joined. Empty for any other file.
+    """
+    try:
+        with path.open("rb") as file:
+            return _tags_of(file)
+    except (struct.error, OverflowError, ValueError):
+        return {}
+
+
+def _tags_of(file: BinaryIO) -> dict[int, bytes]:
+    head = file.read(16)
+    if not head.startswith(TIFF_MAGIC):
+        return {}
+    order = "<" if head.startswith(b"I") else ">"
+    is_big = head[2:4] in (b"+\0", b"\0+")
+    [place] = struct.unpack_from(order + ("Q" if is_big else "I"), head, 8 if is_big else 4)
+    count_form, form, inline = ("Q", "HHQ8s", 8) if is_big else ("H", "HHI4s", 4)
+    file.seek(place)
+    [count] = struct.unpack(order + count_form, file.read(struct.calcsize(order + count_form)))
+    size = struct.calcsize(order + form)
+    entries = file.read(size * min(count, MOST_TAGS))
+    tags: dict[int, bytes] = {}
+    for code, kind, number, value in struct.iter_unpack(order + form, entries[: len(entries) // size * size]):
+        length = number * TAG_BYTES.get(kind, 0)
+        if length > inline:
+            file.seek(struct.unpack(order + ("Q" if is_big else "I"), value)[0])
+            tags[code] = tags.get(code, b"") + file.read(min(length, TAG_HEAD))
+        else:
+            tags[code] = tags.get(code, b"") + value[:length]
+    return tags
+
+
 def tiff_page(tiff: Any) -> Any:
     """First page.
 
@@ -240,6 +310,57 @@ def tag_bytes(tiff: Any, code: int, limit: int) -> bytes:
     return bytes(tiff.filehandle.read(size))
 
 
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """A microscope's image file, for which a vendor's header says the rest."""
+
+    raster: Raster
+    tags: Mapping[int, bytes]
+    """Content of the tags that were asked for and are there."""
+    warnings: Mapping[str, str]
+
+    def give_to(self, signal: Signal, facts: Facts) -> Signal:
+        """`signal` with the facts, the image and its calibration: pixel and field size each from the other."""
+        rows, columns = self.raster.shape[-2:]
+        rows -= int(facts.extensions.get("Data Bar Rows", 0))
+        scales = []
+        for side, extent, count in (("height", "vertical", rows), ("width", "horizontal", columns)):
+            size, field = f"pixel_{side}", f"{extent}_field_width"
+            if size not in facts.fields and field in facts.fields:
+                facts.add_measured(size, facts.fields[field].m_as("nm") / count, "nm")
+            if size in facts.fields:
+                pixel = tidy(float(facts.fields[size].m_as("nm")))
+                scales.append(pixel)
+                if field not in facts.fields:
+                    facts.add_measured(field, pixel * count / 1000, "µm")
+        facts.warnings.update(self.warnings)
+        signal.shape = self.raster.shape
+        height, width = scales if len(scales) == 2 else (0.0, 0.0)
+        signal.pixels = self.raster.pixels(width, height, "nm")
+        return facts.give_to(signal)
+
+
+def read_image(path: Path, codes: Iterable[int] = (), limit: int = 0) -> ImageFile:
+    """The images of a TIFF or of a picture file and the first `limit` bytes of its tags `codes`.
+
+    Raises
+    ------
+    ExtractionError
+        If it holds no readable image.
+    """
+    with path.open("rb") as file:
+        is_tiff = file.read(4).startswith(TIFF_MAGIC)
+    if not is_tiff:
+        with open_picture(path) as picture:
+            raster, tags, lost = picture_raster(path, picture), {}, ""
+    else:
+        with open_tiff(path) as tiff:
+            raster, lost = tiff_raster(tiff, path), unread_tags(tiff)
+            tags = {code: content for code in codes if (content := tag_bytes(tiff, code, limit))}
+    warnings = {name: text for name, text in (("Pixels", raster.problem), ("TIFF Tags", lost)) if text}
+    return ImageFile(raster, tags, warnings)
+
+
 def tag_text(tiff: Any, code: int) -> str:
     """Text of a tag of the first page, stripped; empty when it has none."""
     tag = tiff_page(tiff).tags.get(code)
@@ -249,7 +370,7 @@ def tag_text(tiff: Any, code: int) -> str:
     return value.strip("\0 \r\n\t") if isinstance(value, str) else ""
 
 
-def tiff_raster(tiff: Any, path: Path, frames: int = 0) -> Raster:
+def tiff_raster(tiff: Any, path: Path, frames: int = 0, pages: Sequence[int] = ()) -> Raster:
     """Images of a TIFF: the pages that are like the first one.
 
     Parameters
@@ -260,6 +381,8 @@ def tiff_raster(tiff: Any, path: Path, frames: int = 0) -> Raster:
         Its file.
     frames
         Images that lie one after the other behind a single page (ImageJ's large stacks); 0 when not known.
+    pages
+        Numbers of the pages to take, all by default.
 
     Raises
     ------
@@ -267,15 +390,15 @@ def tiff_raster(tiff: Any, path: Path, frames: int = 0) -> Raster:
         If it holds no image.
     """
     with _blaming("it is damaged: the tags that describe its image contradict each other"):
-        return _raster(tiff, path, frames)
+        return _raster(tiff, path, frames, pages)
 
 
-def _raster(tiff: Any, path: Path, frames: int) -> Raster:
-    first = tiff_page(tiff)
+def _raster(tiff: Any, path: Path, frames: int, chosen: Sequence[int]) -> Raster:
+    first = tiff.pages[chosen[0]] if chosen else tiff_page(tiff)
     if not (first.imagewidth and first.imagelength and first.dtype is not None and first.dataoffsets):
         msg = "it is damaged: a TIFF file without an image in it"
         raise ExtractionError(msg)
-    pages, left_out = _like_first(tiff)
+    pages, left_out = _like_first(tiff, first, chosen)
     colours = first.samplesperpixel
     shape = (int(first.imagelength), int(first.imagewidth))
     interleaved = colours == 1 or (colours in (3, 4) and first.planarconfig == 1)
@@ -302,12 +425,11 @@ def _raster(tiff: Any, path: Path, frames: int) -> Raster:
     return Raster(full, dtype, colour, image(0) if count == 1 else Stack(full, dtype, image), problem)
 
 
-def _like_first(tiff: Any) -> tuple[list[Any], int]:
+def _like_first(tiff: Any, first: Any, chosen: Sequence[int]) -> tuple[list[Any], int]:
     """Pages of the first one's size and type, and how many others there are (smaller copies not counted)."""
-    first = tiff_page(tiff)
     alike, others = [first], 0
     try:
-        for page in tiff.pages[1:PAGES_LIMIT]:
+        for page in map(tiff.pages.__getitem__, chosen[1:]) if chosen else tiff.pages[1:PAGES_LIMIT]:
             if (page.shape, page.dtype, page.compression) == (first.shape, first.dtype, first.compression):
                 alike.append(page)
             else:
@@ -346,6 +468,9 @@ def _decoded_type(path: Path, page: Any, shape: tuple[int, int]) -> Any:
     """
     if page.nbytes > DECODED_LIMIT:
         msg = f"{shape[1]} × {shape[0]} compressed pixels are more than is decoded"
+        raise ExtractionError(msg)
+    if page.samplesperpixel not in (1, 3, 4) or page.bitspersample == WHOLE_BYTES[-1]:
+        msg = f"Pillow decodes no {page.samplesperpixel} channels of {page.bitspersample} bits"
         raise ExtractionError(msg)
     with open_picture(path) as image:
         raster = picture_raster(path, image)

@@ -8,18 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.registry import choose
+from nexuslims_pipeline.extraction.plugins import preview_plugins
+from nexuslims_pipeline.extraction.profiles.applying import apply_profiles
+from nexuslims_pipeline.extraction.registry import choose, is_for, known_extensions
+from nexuslims_pipeline.extraction.site_rules import SiteRules
 from nexuslims_pipeline.metadata.checked import checked_metadata, plain
+from nexuslims_pipeline.metadata.linked import context
+from nexuslims_pipeline.metadata.personal import part_persons, without_persons
 from nexuslims_pipeline.signals import Signal, Source
 
 TRANSIENT = frozenset(
     {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.ENOENT, errno.EHOSTDOWN}
 )
 """Faults of the share rather than of the file: such a file is read again next time."""
-
-
 TITLE_LIMIT = 500
 """Characters of a dataset's title."""
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+AS_THEY_ARE = SiteRules()
 
 
 @dataclass(slots=True)
@@ -28,7 +33,7 @@ class ReadFile:
 
     format: str
     elements: list[dict[str, Any]]
-    """The sidecar: one element per dataset, ``{"nx_meta": …, "original_metadata": …}``."""
+    """The sidecar: one element per dataset, with ``@context``, ``nx_meta``, ``original_metadata`` and ``personal``."""
     descriptions: list[str]
     """Title of each dataset in the file."""
     previews: list[bytes | None] = field(default_factory=list)
@@ -39,7 +44,7 @@ class ReadFile:
     """Whether reading the unchanged file again may well succeed."""
 
 
-def read_file(source: Source, root: Path, *, previews: bool = True) -> ReadFile:
+def read_file(source: Source, root: Path, *, previews: bool = True, rules: SiteRules = AS_THEY_ARE) -> ReadFile:
     """Metadata and previews of every signal of a file; never raises for what the file holds.
 
     Parameters
@@ -50,6 +55,8 @@ def read_file(source: Source, root: Path, *, previews: bool = True) -> ReadFile:
         No byte outside of this folder is read.
     previews
         Whether to draw.
+    rules
+        The site's profiles and wishes.
     """
     reader: Extractor | None = None
     try:
@@ -59,11 +66,11 @@ def read_file(source: Source, root: Path, *, previews: bool = True) -> ReadFile:
             return unread(source, "it is empty")
         reader = choose(source)
         if reader is None:
-            return unread(source, "")
+            return unread(source, _unknown(source))
         signals = reader.extract(source)
         if not signals:
             return unread(source, "its reader found no data in it", reader=reader)
-        return _read(source, reader, signals, previews=previews)
+        return _read(source, reader, signals, previews=previews, rules=rules)
     except ExtractionError as fault:
         return unread(source, str(fault), reader=reader)
     except MemoryError:
@@ -103,7 +110,7 @@ def unread(source: Source, reason: str, *, reader: Extractor | None = None, tran
     meta = checked_metadata(signal, source, reader.name if reader else "none", reader.version if reader else "")
     return ReadFile(
         format=_format_of(source, reader),
-        elements=[{"nx_meta": meta, "original_metadata": {}}],
+        elements=[_element(meta, {}, AS_THEY_ARE)],
         descriptions=[""],
         previews=[None],
         error=reason,
@@ -111,14 +118,38 @@ def unread(source: Source, reason: str, *, reader: Extractor | None = None, tran
     )
 
 
-def _read(source: Source, reader: Extractor, signals: list[Signal], *, previews: bool) -> ReadFile:
+def _unknown(source: Source) -> str:
+    """Why a file that no extractor accepts is a fault; empty when nobody expects that its format is known."""
+    extension = source.path.suffix.lower()
+    if extension not in known_extensions():
+        return ""
+    return f"its content is none of the formats that {extension} stands for"
+
+
+def _read(source: Source, reader: Extractor, signals: list[Signal], *, previews: bool, rules: SiteRules) -> ReadFile:
     read = ReadFile(format=_format_of(source, reader), elements=[], descriptions=[])
+    profiles = rules.profiles.of(source.instrument_id)
+    extension = source.path.suffix.lower()
     for index, signal in enumerate(signals):
+        if not is_for(reader, extension):
+            name = f"Its name says {extension}" if extension else "Its name has no extension"
+            signal.warnings["File Name"] = f"{name}, its content is {reader.format_name or reader.name}"
+        applied = apply_profiles(profiles, signal, source, reader.name)
         read.previews.append(_preview(signal, source, index, len(signals)) if previews else None)
-        meta = checked_metadata(signal, source, reader.name, reader.version)
-        read.elements.append({"nx_meta": meta, "original_metadata": plain(signal.native)})
-        read.descriptions.append(str(plain(signal.name[:TITLE_LIMIT])))
+        details = {"Profiles": ", ".join(applied)} if applied else {}
+        meta = checked_metadata(signal, source, reader.name, reader.version, details)
+        read.elements.append(_element(meta, plain(signal.native), rules))
+        title = str(plain(signal.name[:TITLE_LIMIT]))
+        read.descriptions.append(without_persons(title) if rules.omit_personal_data else title)
     return read
+
+
+def _element(meta: dict[str, Any], native: dict[str, Any], rules: SiteRules) -> dict[str, Any]:
+    """One dataset of the sidecar, with or without what tells of persons."""
+    whole: dict[str, Any] = {"nx_meta": meta, "original_metadata": native}
+    parted, places = part_persons(whole)
+    element = parted if rules.omit_personal_data else whole
+    return {"@context": context(element["nx_meta"]), **element, "personal": places}
 
 
 def _preview(signal: Signal, source: Source, index: int, count: int) -> bytes | None:
@@ -126,10 +157,26 @@ def _preview(signal: Signal, source: Source, index: int, count: int) -> bytes | 
 
     caption = source.path.name if count == 1 else f"{source.path.name} ({index + 1} of {count})"
     try:
-        return draw_preview(signal, caption)
+        return _package_preview(signal, caption) or draw_preview(signal, caption)
     except Exception as fault:  # pixels may be damaged where the metadata are not
         signal.warnings["Preview"] = f"It could not be drawn: {_words(fault)}"
         return None
+
+
+def _package_preview(signal: Signal, caption: str) -> bytes | None:
+    """The picture of the first preview of an installed package that accepts the dataset, if it can draw it."""
+    for preview in preview_plugins().found:
+        try:
+            picture = preview.draw(signal, caption) if preview.accepts(signal) else None
+            if picture is not None and not picture.startswith(PNG_MAGIC):
+                msg = "what it drew is no PNG"
+                raise ValueError(msg)  # noqa: TRY301 - one way out for all that packages do wrong
+        except Exception as fault:  # somebody else's package
+            signal.warnings["Preview"] = f"'{preview.name}' failed, drawn in the usual way: {_words(fault)}"
+        else:
+            if picture is not None:
+                return picture
+    return None
 
 
 def _format_of(source: Source, reader: Extractor | None) -> str:

@@ -4,21 +4,19 @@ Chosen by extension first, then by content: of the extractors for a file's exten
 accepts its first bytes reads it. When none does, those are asked that know their format by content alone. Whatever no
 extractor accepts is `Unknown`.
 
-Every module of `extraction.formats` has one; a facility's own come from installed packages, by the entry point
-`ENTRY_POINTS`.
+Every module of `extraction.formats` has one; a facility's own come from installed packages (`extraction.plugins`) and
+are asked before ours of the same rank.
 """
 
 import pkgutil
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 
 from nexuslims_pipeline.extraction import formats
 from nexuslims_pipeline.extraction.model import Extractor
+from nexuslims_pipeline.extraction.plugins import extractor_plugins
 from nexuslims_pipeline.signals import Source
 
-ENTRY_POINTS = "nexuslims_pipeline.extractors"
-"""Group of entry points, each an `Extractor` class; they are asked before ours of the same rank."""
 DOCUMENTS = frozenset({"plain_text"})
 """Readers of files that describe an experiment rather than hold its data: notes, logs."""
 HEAD_BYTES = 4096
@@ -27,10 +25,9 @@ HEAD_BYTES = 4096
 @cache
 def extractors() -> tuple[Extractor, ...]:
     """Every extractor, in the order in which they are asked."""
-    guests: list[Extractor] = [point.load()() for point in sorted(entry_points(group=ENTRY_POINTS))]
     names = sorted(module.name for module in pkgutil.iter_modules(formats.__path__))
     ours: list[Extractor] = [import_module(f"{formats.__name__}.{name}").EXTRACTOR for name in names]
-    return tuple(sorted([*guests, *ours], key=lambda extractor: extractor.rank))
+    return tuple(sorted([*extractor_plugins().found, *ours], key=lambda extractor: extractor.rank))
 
 
 @cache
@@ -54,9 +51,28 @@ def choose(source: Source) -> Extractor | None:
     with source.path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     extension = source.path.suffix.lower()
-    asked = [e for e in extractors() if not e.extensions or extension in e.extensions]
+    asked = [e for e in extractors() if is_for(e, extension)]
     asked += [e for e in extractors() if e.is_conclusive and e not in asked]
-    return next((extractor for extractor in asked if extractor.accepts(source, head)), None)
+    return next((extractor for extractor in asked if _accepts(extractor, source, head)), None)
+
+
+def is_for(extractor: Extractor, extension: str) -> bool:
+    """Whether an extractor is asked for files of an extension first."""
+    return not extractor.extensions or extension in extractor.extensions
+
+
+def _accepts(extractor: Extractor, source: Source, head: bytes) -> bool:
+    """Whether it accepts a file; one that fails over a file of another format does not keep the next from it."""
+    try:
+        return extractor.accepts(source, head)
+    except MemoryError:
+        raise
+    except OSError as fault:
+        if fault.errno is not None:  # the share's fault; libraries raise others over what is in a file
+            raise
+        return False
+    except Exception:  # a foreign file may confuse a package's reader in any way
+        return False
 
 
 def readers_version(extension: str | None = None) -> str:
@@ -65,8 +81,7 @@ def readers_version(extension: str | None = None) -> str:
     With an `extension`, only of those that are asked for such files first; one misnamed file is not worth reading
     all others again.
     """
-    if extension is None:
-        asked = list(extractors())
-    else:
-        asked = [e for e in extractors() if not e.extensions or extension in e.extensions]
-    return ",".join(f"{extractor.name}={extractor.version}" for extractor in asked)
+    asked = [e for e in extractors() if extension is None or is_for(e, extension)]
+    packages = {version.partition("+")[0]: version for version in extractor_plugins().versions}
+    versions = (f"{extractor.name}={extractor.version}" for extractor in asked)
+    return ",".join(packages.get(version, version) for version in versions)

@@ -24,7 +24,9 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
-from nexuslims_pipeline.extraction.reading import ReadFile, read_file, unread
+from nexuslims_pipeline.extraction.plugins import extractor_plugins, preview_plugins
+from nexuslims_pipeline.extraction.reading import AS_THEY_ARE, ReadFile, read_file, unread
+from nexuslims_pipeline.extraction.site_rules import SiteRules
 from nexuslims_pipeline.signals import Source
 
 PRELOADED = ["nexuslims_pipeline.extraction.warm"]
@@ -51,7 +53,9 @@ class Limits:
 class Sandbox:
     """A pool of children that read files below one root."""
 
-    def __init__(self, root: Path, workers: int, limits: Limits, *, whole_folder: bool = False) -> None:
+    def __init__(
+        self, root: Path, workers: int, limits: Limits, *, rules: SiteRules = AS_THEY_ARE, whole_folder: bool = False
+    ) -> None:
         self._root = root.resolve()
         self._whole_folder = whole_folder
         self._limits = limits
@@ -62,7 +66,7 @@ class Sandbox:
             max_tasks=FILES_PER_CHILD,
             context=context,
             initializer=_confine,
-            initargs=(str(self._root), limits.mebibytes),
+            initargs=(str(self._root), limits.mebibytes, rules),
         )
 
     def read(self, sources: Sequence[Source], *, previews: bool = True) -> Iterator[ReadFile]:
@@ -120,12 +124,15 @@ def prepare() -> ForkServerContext:
 
 
 @contextmanager
-def sandbox(root: Path, workers: int, limits: Limits, *, whole_folder: bool = False) -> Iterator[Sandbox]:
+def sandbox(
+    root: Path, workers: int, limits: Limits, *, rules: SiteRules = AS_THEY_ARE, whole_folder: bool = False
+) -> Iterator[Sandbox]:
     """A sandbox that ends with the block.
 
-    Its readers see the file and its companions only, or all files below `root` with `whole_folder`.
+    Its readers see the file and its companions only, or all files below `root` with `whole_folder`; what they read is
+    treated by the site's `rules`.
     """
-    pool = Sandbox(root, workers, limits, whole_folder=whole_folder)
+    pool = Sandbox(root, workers, limits, rules=rules, whole_folder=whole_folder)
     try:
         yield pool
     finally:
@@ -134,6 +141,8 @@ def sandbox(root: Path, workers: int, limits: Limits, *, whole_folder: bool = Fa
 
 _told: set[str] = set()
 """Files of this child's task; with the root itself, every file below it."""
+_rules = AS_THEY_ARE
+"""The site's rules, as this child was given them."""
 
 
 def _read_in_child(source: Source, root: Path, *, previews: bool, whole_folder: bool) -> ReadFile:
@@ -141,13 +150,19 @@ def _read_in_child(source: Source, root: Path, *, previews: bool, whole_folder: 
     _told.update(os.path.realpath(path) for path in (source.path, *source.companions))
     if whole_folder:
         _told.add(str(root))
-    return read_file(source, root, previews=previews)
+    return read_file(source, root, previews=previews, rules=_rules)
 
 
-def _confine(root: str, mebibytes: int) -> None:
-    """Set this child's limits, which nothing undoes: an audit hook cannot be removed."""
+def _confine(root: str, mebibytes: int, rules: SiteRules) -> None:
+    """Set this child's limits, which nothing undoes: an audit hook cannot be removed.
+
+    Profiles are made before: their files lie outside of what a child may open.
+    """
+    global _rules  # noqa: PLW0603 - a child has one set of rules from its beginning to its end
     for name in [name for name in os.environ if name.startswith("NX_")]:
         del os.environ[name]
+    _rules = rules
+    _ = rules.profiles.profiles
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -171,6 +186,8 @@ def _guard(root: str) -> Callable[[str, tuple[Any, ...]], None]:
         sys.prefix,
         sys.base_prefix,
         *site.getsitepackages(),
+        *extractor_plugins().folders,
+        *preview_plugins().folders,
         "/usr",
         "/lib",
         "/sys/devices",

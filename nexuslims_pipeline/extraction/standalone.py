@@ -27,17 +27,21 @@ def extract_file(path: Path, preview_folder: Path | None) -> tuple[list[dict[str
     Returns
     -------
     elements : list of dict
-        One per dataset: ``nx_meta``, ``original_metadata``, ``description``, ``file``, ``preview``.
+        One per dataset: the sidecar's ``@context``, ``nx_meta``, ``original_metadata`` and ``personal``, and
+        ``description``, ``file``, ``preview``.
     error : str
         Why the file could not be read; empty when it could.
     """
+    from nexuslims_pipeline.extraction.profiles.loading import load_profiles
     from nexuslims_pipeline.extraction.sandbox import Limits, sandbox
+    from nexuslims_pipeline.extraction.site_rules import SiteRules
 
     try:
         source = source_of(path)
     except OSError as fault:
         return [], f"it cannot be opened: {fault.strerror}"
-    with sandbox(source.path.parent, 1, Limits(), whole_folder=True) as pool:
+    rules = SiteRules(load_profiles(None))
+    with sandbox(source.path.parent, 1, Limits(), rules=rules, whole_folder=True) as pool:
         (read,) = pool.read([source], previews=preview_folder is not None)
     return _elements(path, read, preview_folder), read.error
 

@@ -1,27 +1,35 @@
 """From an extractor's signal to the metadata that goes into the sidecar and the record.
 
-Each named field is checked for its dimension and written in its preferred unit. A value that fails its check, or
-that does not belong to the dataset's type, becomes an extension with a warning: it never costs the file.
+Each named field is checked by the model of the dataset's type and written in its preferred unit. A value that fails its
+check, or that does not belong to the type, becomes an extension with a warning: it never costs the file.
 """
 
 import base64
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from nexuslims_pipeline.metadata.fields import FIELDS, Field
-from nexuslims_pipeline.metadata.units import tidy, unit_registry
+from pydantic import ValidationError
+
+from nexuslims_pipeline.metadata.fields import FIELDS
+from nexuslims_pipeline.metadata.models import MODELS
+from nexuslims_pipeline.metadata.plausibility import Circumstances, doubts
+from nexuslims_pipeline.metadata.units import tidy
 from nexuslims_pipeline.signals import Signal, Source
 
-TEXT_LIMIT = 20_000
+VERSION: Final = "2"
+"""Raised whenever the same signal gives other metadata: every file is read again."""
+TEXT_LIMIT: Final = 20_000
 """Characters of one text value; a longer one is cut, which a marker at its end shows."""
-DEPTH_LIMIT = 40
+DEPTH_LIMIT: Final = 40
 """Levels of a native tree; deeper ones are left out, which a marker in their place shows."""
 
 
-def checked_metadata(signal: Signal, source: Source, reader: str, version: str) -> dict[str, Any]:
+def checked_metadata(
+    signal: Signal, source: Source, reader: str, version: str, details: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The ``nx_meta`` of one dataset; see `metadata.dataset.Dataset.nx_meta` for its form.
 
     Parameters
@@ -32,46 +40,75 @@ def checked_metadata(signal: Signal, source: Source, reader: str, version: str) 
         The file it came from.
     reader, version
         Who read it.
+    details
+        More to tell of how it was read.
 
     Returns
     -------
     dict
-        JSON values only.
+        JSON values only, as `metadata.models` allows them.
     """
-    warnings = dict(signal.warnings)
-    fields: dict[str, Any] = {}
-    extensions: dict[str, Any] = {}
+    warnings = {_shown(name): plain(reason) for name, reason in signal.warnings.items()}
+    dataset_type = signal.dataset_type
+    if dataset_type not in MODELS:
+        warnings["DatasetType"] = f"its reader calls it {str(dataset_type)[:80]!r}, which is no type of dataset"
+        dataset_type = "Unknown"
+    fields, extensions = {}, {}
     for name, value in signal.fields.items():
-        field = FIELDS.get(name)
-        if field is None:
-            extensions[_key(name)] = plain(value)
-        elif signal.dataset_type not in field.types:
-            extensions[field.display_name] = plain(value)
+        if name in MODELS[dataset_type].model_fields and name in FIELDS:
+            fields[name] = value
         else:
-            try:
-                fields[name] = _normalised(field, value)
-            except ValueError as fault:
-                extensions[field.display_name] = plain(value)
-                warnings[field.display_name] = str(fault)
-    for name, value in plain(signal.extensions).items():
-        free = name if name not in extensions else f"{name} (vendor)"
-        extensions[free] = value
+            extensions[_shown(name)] = plain(value)
 
-    acquired, origin = _creation_time(signal, source)
-    meta: dict[str, Any] = {
-        "DatasetType": signal.dataset_type,
-        "Data Type": signal.data_type,
-        "Creation Time": acquired.isoformat(),
-        **fields,
-        "extensions": {name: value for name, value in extensions.items() if value not in (None, "", [], {})},
-        "warnings": [{"field": _shown(name), "reason": plain(reason)} for name, reason in sorted(warnings.items())],
-        "Extraction Details": {"Reader": reader, "Version": version, "Creation Time From": origin},
+    created, origin = _creation_time(signal, source, warnings)
+    frame = {
+        "DatasetType": dataset_type,
+        "Data Type": str(plain(signal.data_type)) or "Unknown",
+        "Creation Time": created.isoformat(),
+        "Extraction Details": {"Reader": reader, "Version": version, "Creation Time From": origin, **(details or {})},
     }
     if signal.shape:
-        meta["Data Dimensions"] = str(tuple(int(n) for n in signal.shape))
+        frame["Data Dimensions"] = str(tuple(int(n) for n in signal.shape))
     if source.instrument_id:
-        meta["Instrument ID"] = source.instrument_id
+        frame["Instrument ID"] = source.instrument_id
+
+    meta, refused = _validated(frame, fields)
+    for name, reason in refused.items():
+        extensions[_shown(name)] = plain(fields[name])
+        warnings[_shown(name)] = reason
+    for name, value in plain(signal.extensions).items():
+        extensions[name if name not in extensions else f"{name} (vendor)"] = value
+    meta["extensions"] = {name: value for name, value in extensions.items() if value not in (None, "", [], {})}
+    warnings = {**doubts(meta, Circumstances(source.modified, source.voltage_kv)), **warnings}
+    meta["warnings"] = [{"field": name, "reason": reason} for name, reason in sorted(warnings.items())]
     return meta
+
+
+def checked_value(name: str, value: Any) -> Any:
+    """A value of a named field as it would be kept.
+
+    Raises
+    ------
+    ValueError
+        With the reason why it would not.
+    """
+    frame: dict[str, Any] = {"DatasetType": min(FIELDS[name].types), "Data Type": "Unknown", "Extraction Details": {}}
+    meta, refused = _validated({**frame, "Creation Time": datetime.now(UTC).isoformat()}, {name: value})
+    if refused:
+        raise ValueError(refused[name])
+    return meta[name]
+
+
+def _validated(frame: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Metadata of the fields that pass, and the reasons of those that do not, by name."""
+    model = MODELS[frame["DatasetType"]]
+    refused: dict[str, str] = {}
+    try:
+        checked = model.model_validate({**frame, **fields})
+    except ValidationError as faults:
+        refused = {str(fault["loc"][0]): fault["msg"].removeprefix("Value error, ") for fault in faults.errors()}
+        checked = model.model_validate({**frame, **{n: v for n, v in fields.items() if n not in refused}})
+    return checked.model_dump(by_alias=True, exclude_none=True), refused
 
 
 def plain(value: Any, depth: int = 0) -> Any:
@@ -103,56 +140,30 @@ def plain(value: Any, depth: int = 0) -> Any:
     return plain(str(value), depth + 1)
 
 
-def _normalised(field: Field, value: Any) -> Any:
-    """`value` in the field's preferred unit, as JSON.
+def _creation_time(signal: Signal, source: Source, warnings: dict[str, str]) -> tuple[datetime, str]:
+    """When the data were taken, on a clock that goes right, and where that is known from; doubts go to `warnings`.
 
-    Raises
-    ------
-    ValueError
-        With the reason, when the value is none of the field's kind.
+    A time without a zone is what the instrument's clock showed. In the hour that the end of summer time repeats, the
+    reading is taken that lies closer before the file's last change.
     """
-    is_quantity = hasattr(value, "magnitude")
-    if field.unit is None:
-        if is_quantity:
-            msg = f"{value} has a unit, but the field is text"
-            raise ValueError(msg)
-        return plain(value)
-    number = _number(value.magnitude if is_quantity else value)
-    if field.unit == "":
-        if is_quantity and not value.dimensionless:
-            msg = f"{value} has a unit, but the field is a plain number"
-            raise ValueError(msg)
-        return number
-    if not is_quantity:
-        msg = f"{value!r} has no unit"
-        raise ValueError(msg)
-    if not value.is_compatible_with(field.unit):
-        msg = f"{value.units} is no unit of {field.display_name.lower()}"
-        raise ValueError(msg)
-    unit = unit_registry().Unit(field.unit)
-    return {"value": tidy(float(value.m_as(unit))), "unit": str(unit)}
-
-
-def _number(value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        msg = f"{value!r} is not a number"
-        raise ValueError(msg) from None
-    if not math.isfinite(number):
-        msg = f"{value!r} is not a finite number"
-        raise ValueError(msg)
-    return tidy(number)
-
-
-def _creation_time(signal: Signal, source: Source) -> tuple[datetime, str]:
     zone = ZoneInfo(source.time_zone)
     if signal.acquired is None:
         return source.modified.astimezone(zone), "modification time"
-    acquired = signal.acquired - timedelta(seconds=source.clock_offset_seconds)
-    if acquired.tzinfo is None:
-        return acquired.replace(tzinfo=zone), "file, in the instrument's time zone"
-    return acquired.astimezone(zone) if acquired.tzinfo is UTC else acquired, "file"
+    offset = timedelta(seconds=source.clock_offset_seconds)
+    acquired = signal.acquired
+    if acquired.tzinfo is not None:
+        acquired = acquired - offset
+        return acquired.astimezone(zone) if acquired.tzinfo is UTC else acquired, "file"
+    first, second = (acquired.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
+    chosen = first.astimezone(UTC)
+    if first.utcoffset() != second.utcoffset():
+        if chosen.astimezone(zone).replace(tzinfo=None) != acquired:
+            warnings.setdefault("Creation Time", f"summer time left {acquired.time()} out on that day")
+        else:
+            late = second.astimezone(UTC)
+            chosen = late if late - offset <= source.modified else chosen
+            warnings.setdefault("Creation Time", f"{acquired.time()} came twice on that day, when summer time ended")
+    return (chosen - offset).astimezone(zone), "file, in the instrument's time zone"
 
 
 def _shown(name: str) -> str:

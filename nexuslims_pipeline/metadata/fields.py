@@ -1,21 +1,19 @@
-"""The named fields of a dataset: display name, preferred unit, EM Glossary term, and the types they belong to.
+"""The named fields of a dataset, as a table made from their declarations in `metadata.models`."""
 
-Source of the terms: EM Glossary v2.0.0, https://purls.helmholtz-metadaten.de/emg/v2.0.0/. Units are named as pint
-names them, with the QUDT unit (http://qudt.org/vocab/unit/) that means the same.
-"""
-
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
+from pydantic.fields import FieldInfo
+
+from nexuslims_pipeline.metadata.kinds import In
+from nexuslims_pipeline.metadata.models import MODELS
+from nexuslims_pipeline.metadata.units import QUDT_UNITS
 from nexuslims_pipeline.signals import DatasetType
 
-EMG = "https://purls.helmholtz-metadaten.de/emg/v2.0.0/EMG_"
-QUDT = "http://qudt.org/vocab/unit/"
-EVERY: frozenset[DatasetType] = frozenset({"Image", "Spectrum", "SpectrumImage", "Diffraction", "Misc", "Unknown"})
-IMAGES: frozenset[DatasetType] = frozenset({"Image", "SpectrumImage"})
-SPECTRA: frozenset[DatasetType] = frozenset({"Spectrum", "SpectrumImage"})
-MAPS: frozenset[DatasetType] = frozenset({"SpectrumImage"})
-DIFFRACTION: frozenset[DatasetType] = frozenset({"Diffraction"})
-SCANS: frozenset[DatasetType] = frozenset({"Image", "SpectrumImage", "Diffraction"})
+EMG: Final = "https://purls.helmholtz-metadaten.de/emg/v2.0.0/EMG_"
+QUDT: Final = "http://qudt.org/vocab/unit/"
+EVERY: Final[frozenset[DatasetType]] = frozenset(MODELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +21,16 @@ class Field:
     """One named field."""
 
     display_name: str
+    meaning: str
+    kind: str
+    """``quantity``, ``number``, ``whole number``, ``text`` or ``list of elements``."""
     unit: str | None = None
-    """Preferred unit in pint's spelling; empty for plain numbers, None for text."""
+    """Preferred unit in pint's spelling; None for what is no quantity."""
     term: str | None = None
     """Number of the EM Glossary term."""
-    qudt: str | None = None
     types: frozenset[DatasetType] = EVERY
     """Dataset types whose core it belongs to; elsewhere the value is an extension."""
+    is_personal: bool = False
 
     @property
     def term_iri(self) -> str | None:
@@ -37,85 +38,46 @@ class Field:
         return EMG + self.term if self.term else None
 
     @property
+    def qudt(self) -> str | None:
+        """Name of the QUDT unit."""
+        return QUDT_UNITS[self.unit] if self.unit else None
+
+    @property
     def qudt_iri(self) -> str | None:
         """IRI of the QUDT unit."""
         return QUDT + self.qudt if self.qudt else None
 
 
-FIELDS: dict[str, Field] = {
-    "acceleration_voltage": Field("Acceleration Voltage", "kV", "00000004", "KiloV"),
-    "extraction_voltage": Field("Extraction Voltage", "kV", "00000026", "KiloV"),
-    "landing_energy": Field("Landing Energy", "keV", None, "KiloEV"),
-    "emission_current": Field("Emission Current", "µA", "00000025", "MicroA"),
-    "filament_current": Field("Filament Current", "A", "00000027", "A"),
-    "beam_current": Field("Beam Current", "pA", "00000006", "PicoA"),
-    "probe_current": Field("Probe Current", "pA", "00000041", "PicoA"),
-    "spot_size": Field("Spot Size", ""),
-    "convergence_angle": Field("Convergence Angle", "mrad", "00000010", "MilliRAD"),
-    "camera_length": Field("Camera Length", "mm", "00000008", "MilliM"),
-    "magnification": Field("Magnification", "", types=IMAGES | SPECTRA),
-    "working_distance": Field("Working Distance", "mm", "00000050", "MilliM"),
-    "defocus": Field("Defocus", "nm", None, "NanoM"),
-    "dwell_time": Field("Pixel Dwell Time", "µs", "00000015", "MicroSEC"),
-    "exposure_time": Field("Exposure Time", "s", None, "SEC"),
-    "frame_time": Field("Frame Time", "s", "00000034", "SEC", SCANS),
-    "flyback_time": Field("Flyback Time", "µs", "00000028", "MicroSEC", SCANS),
-    "frames": Field("Frames", ""),
-    "binning": Field("Binning"),
-    "horizontal_field_width": Field("Horizontal Field Width", "µm", None, "MicroM"),
-    "vertical_field_width": Field("Vertical Field Width", "µm", None, "MicroM"),
-    "pixel_width": Field("Pixel Width", "nm", None, "NanoM", SCANS),
-    "pixel_height": Field("Pixel Height", "nm", None, "NanoM", SCANS),
-    "reciprocal_pixel_width": Field("Reciprocal Pixel Width", "1/nm", None, "PER-NanoM", DIFFRACTION),
-    "reciprocal_pixel_height": Field("Reciprocal Pixel Height", "1/nm", None, "PER-NanoM", DIFFRACTION),
-    "angular_pixel_width": Field("Angular Pixel Width", "mrad", None, "MilliRAD", DIFFRACTION),
-    "angular_pixel_height": Field("Angular Pixel Height", "mrad", None, "MilliRAD", DIFFRACTION),
-    "scan_rotation": Field("Scan Rotation", "deg", None, "DEG"),
-    "tilt_correction": Field("Tilt Correction", "deg", "00000047", "DEG", SCANS),
-    "condenser_aperture": Field("Condenser Aperture", "µm", None, "MicroM"),
-    "objective_aperture": Field("Objective Aperture", "µm", None, "MicroM"),
-    "selected_area_aperture": Field("Selected Area Aperture", "µm", None, "MicroM"),
-    "aperture_diameter": Field("Aperture Diameter", "µm", None, "MicroM"),
-    "detector_type": Field("Detector"),
-    "inner_collection_angle": Field("Inner Collection Angle", "mrad", None, "MilliRAD"),
-    "outer_collection_angle": Field("Outer Collection Angle", "mrad", None, "MilliRAD"),
-    "acquisition_device": Field("Acquisition Device"),
-    "acquisition_time": Field("Acquisition Time", "s", "00000055", "SEC", SPECTRA),
-    "live_time": Field("Live Time", "s", None, "SEC", SPECTRA),
-    "real_time": Field("Real Time", "s", None, "SEC", SPECTRA),
-    "dead_time": Field("Dead Time", "percent", "00000054", "PERCENT", SPECTRA),
-    "shaping_time": Field("Shaping Time", "µs", None, "MicroSEC", SPECTRA),
-    "input_count_rate": Field("Input Count Rate", "1/s", None, "PER-SEC", SPECTRA),
-    "output_count_rate": Field("Output Count Rate", "1/s", None, "PER-SEC", SPECTRA),
-    "detector_energy_resolution": Field("Energy Resolution", "eV", None, "EV", SPECTRA),
-    "channel_size": Field("Channel Size", "eV", None, "EV", SPECTRA),
-    "starting_energy": Field("Starting Energy", "keV", None, "KiloEV", SPECTRA),
-    "azimuthal_angle": Field("Azimuthal Angle", "deg", None, "DEG", SPECTRA),
-    "elevation_angle": Field("Elevation Angle", "deg", None, "DEG", SPECTRA),
-    "takeoff_angle": Field("Takeoff Angle", "deg", None, "DEG", SPECTRA),
-    "solid_angle": Field("Solid Angle", "sr", None, "SR", SPECTRA),
-    "collection_angle": Field("Collection Angle", "mrad", None, "MilliRAD", SPECTRA),
-    "entrance_aperture": Field("Entrance Aperture", "mm", None, "MilliM"),
-    "slit_width": Field("Energy Slit Width", "eV", None, "EV"),
-    "energy_loss": Field("Energy Loss", "eV", None, "EV"),
-    "elements": Field("Elements", types=SPECTRA | IMAGES),
-    "pixel_time": Field("Pixel Time", "s", None, "SEC", MAPS),
-    "scan_mode": Field("Scan Mode", types=SCANS),
-    "laser_wavelength": Field("Laser Wavelength", "nm", None, "NanoM"),
-    "stage_x": Field("Stage X", "µm", None, "MicroM"),
-    "stage_y": Field("Stage Y", "µm", None, "MicroM"),
-    "stage_z": Field("Stage Z", "mm", None, "MilliM"),
-    "stage_rotation": Field("Stage Rotation", "deg", None, "DEG"),
-    "stage_tilt": Field("Stage Tilt", "deg", None, "DEG"),
-    "stage_alpha": Field("Stage Alpha", "deg", None, "DEG"),
-    "stage_beta": Field("Stage Beta", "deg", None, "DEG"),
-    "chamber_pressure": Field("Chamber Pressure", "Pa", None, "PA"),
-    "temperature": Field("Temperature", "K", None, "K"),
-    "illumination_mode": Field("Illumination Mode"),
-    "projection_mode": Field("Projection Mode"),
-    "microscope": Field("Microscope"),
-    "software": Field("Software"),
-    "specimen": Field("Specimen"),
-    "operator": Field("Operator"),
-    "computer": Field("Computer"),
-}
+KINDS: Final = {float: "number", int: "whole number", str: "text", list[str]: "list of elements"}
+
+
+def _field(info: FieldInfo, types: Iterable[DatasetType]) -> Field:
+    marks = info.json_schema_extra
+    assert isinstance(marks, dict)  # noqa: S101 - what `models.named` gives
+    unit = next((each.unit for each in info.metadata if isinstance(each, In)), None)
+    kind = next((words for known, words in KINDS.items() if info.annotation == known | None), "quantity")
+    return Field(
+        display_name=info.title or "",
+        meaning=info.description or "",
+        kind=kind,
+        unit=unit,
+        term=str(marks["term"]) if marks["term"] else None,
+        types=frozenset(types),
+        is_personal=bool(marks["personal"]),
+    )
+
+
+def _fields() -> dict[str, Field]:
+    declared = {
+        name: info
+        for model in MODELS.values()
+        for name, info in model.model_fields.items()
+        if isinstance(info.json_schema_extra, dict)
+    }
+    return {
+        name: _field(info, (kind for kind, model in MODELS.items() if name in model.model_fields))
+        for name, info in declared.items()
+    }
+
+
+FIELDS: Final[dict[str, Field]] = _fields()

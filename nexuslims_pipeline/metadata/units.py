@@ -61,6 +61,30 @@ SYMBOLS = {
 """Symbols of the commonest units, by pint's long names, so that pint need not be loaded for them (it takes 0.3 s)."""
 
 
+QUDT_UNITS = {
+    "1/nm": "PER-NanoM",
+    "1/s": "PER-SEC",
+    "A": "A",
+    "K": "K",
+    "Pa": "PA",
+    "deg": "DEG",
+    "eV": "EV",
+    "keV": "KiloEV",
+    "kV": "KiloV",
+    "mm": "MilliM",
+    "mrad": "MilliRAD",
+    "nm": "NanoM",
+    "pA": "PicoA",
+    "percent": "PERCENT",
+    "s": "SEC",
+    "sr": "SR",
+    "µA": "MicroA",
+    "µm": "MicroM",
+    "µs": "MicroSEC",
+}
+"""QUDT's names (http://qudt.org/vocab/unit/) of the units that named fields are kept in."""
+
+
 def symbol(unit: str) -> str:
     """Short symbol of a unit for XML and people: ``kV``, ``µm``, ``deg``; empty for plain numbers.
 
@@ -76,7 +100,9 @@ def symbol(unit: str) -> str:
     """
     if unit in SYMBOLS:
         return SYMBOLS[unit]
-    return f"{unit_registry().Unit(unit):~}".replace("μ", "µ") if unit != "dimensionless" else ""
+    if unit == "dimensionless":
+        return ""
+    return f"{unit_registry().Unit(unit):~}".replace("μ", "µ").replace(" / ", "/")
 
 
 def tidy(number: float) -> float:

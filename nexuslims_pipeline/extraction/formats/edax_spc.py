@@ -22,7 +22,8 @@ offset  type   meaning
 638     i2     number of identified elements; 640: their atomic numbers, u2
 ======  =====  ==========================================================
 
-The counts are u4.
+The counts are u4, with room for 4096 whatever the number of channels; behind 512 bytes of file names follows the time
+constant of the amplifier in µs (f4). https://github.com/hyperspy/rosettasciio/tree/main/docs/file_specification/edax.
 """
 
 import struct
@@ -59,6 +60,10 @@ LAYOUT: Final = {
     "beam_kv": ("f", 532),
     "element_count": ("h", 638),
 }
+TIME_CONSTANT: Final = 4 * 4096 + 512
+"""Where the amplifier's time constant lies, from the begin of the counts."""
+SHAPING_TIMES: Final = (0.05, 200.0)
+"""Time constants that amplifiers have, in µs."""
 TEM_DETECTORS: Final = frozenset({8, 18, 60, 61, 62})
 """Detector types for transmission microscopes: TEMECON and Apollo XLT."""
 HIGHEST_SEM_KV: Final = 30.0
@@ -70,7 +75,7 @@ class EdaxSpc(Extractor):
 
     name: ClassVar[str] = "edax_spc"
     format_name: ClassVar[str] = "EDAX spectrum"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     extensions: ClassVar[frozenset[str]] = frozenset({".spc"})
 
     def accepts(self, source: Source, head: bytes) -> bool:  # noqa: ARG002 - the head says it all
@@ -90,16 +95,22 @@ class EdaxSpc(Extractor):
         """
         with source.path.open("rb") as file:
             raw = file.read(HEADER_BYTES)
-        if len(raw) < HEADER_BYTES:
-            msg = "it is damaged: shorter than the header of an EDAX spectrum"
-            raise ExtractionError(msg)
-        header = _header(raw)
+            if len(raw) < HEADER_BYTES:
+                msg = "it is damaged: shorter than the header of an EDAX spectrum"
+                raise ExtractionError(msg)
+            header = _header(raw)
+            file.seek(max(0, header["data_start"]) + TIME_CONSTANT)
+            time_constant = file.read(4)
         channels = int(header["channels"])
         present = max(0, source.path.stat().st_size - int(header["data_start"])) // 4
         if channels == 0 or present == 0:
             msg = "it is damaged: its header is followed by no counts"
             raise ExtractionError(msg)
         facts = _facts(header, raw)
+        if len(time_constant) == 4:
+            [shaping_time] = struct.unpack("<f", time_constant)
+            in_range = SHAPING_TIMES[0] <= shaping_time <= SHAPING_TIMES[1]
+            facts.add("shaping_time", _shortest(shaping_time) if in_range else None, "µs")
         if present < channels:
             facts.warnings["Pixels"] = f"The file ends after {present} of {channels} channels (a copy that broke off?)."
         signal = Signal(

@@ -1,4 +1,4 @@
-"""EMSA/MAS spectra (ISO 22029): text that any spectrometer can export.
+"""EMSA/MAS spectra (ISO 22029:2022): text that any spectrometer can export.
 
 A header line is ``#KEYWORD`` + unit in 13 columns, a colon and the value: ``#BEAMKV   -kV: 120.0``; lines
 with ``##`` are the vendor's own. Between ``#SPECTRUM`` and ``#ENDOFDATA`` stand the values: with
@@ -22,7 +22,7 @@ FILE_LIMIT: Final = 8 << 20
 KEYWORDS: Final = {
     "BEAMKV": ("acceleration_voltage", "kV"),
     "EMISSION": ("emission_current", "µA"),
-    "PROBECUR": ("beam_current", "nA"),
+    "PROBECUR": ("probe_current", "nA"),
     "BEAMDIAM": ("Beam Diameter", "nm"),
     "CONVANGLE": ("convergence_angle", "mrad"),
     "COLLANGLE": ("collection_angle", "mrad"),
@@ -32,7 +32,7 @@ KEYWORDS: Final = {
     "REALTIME": ("real_time", "s"),
     "ELEVANGLE": ("elevation_angle", "deg"),
     "AZIMANGLE": ("azimuthal_angle", "deg"),
-    "SOLIDANGLE": ("Solid Angle", "sr"),
+    "SOLIDANGLE": ("solid_angle", "sr"),
     "FWHMMNKA": ("detector_energy_resolution", "eV"),
     "XTILTSTGE": ("stage_tilt", "deg"),
     "YTILTSTGE": ("stage_beta", "deg"),
@@ -64,6 +64,7 @@ NEVER_ZERO: Final = frozenset(
         "FWHMMNKA",
         "BEAMDIAM",
         "THICKNESS",
+        "SOLIDANGLE",
     }
 )
 """Keywords that exporters fill with 0 when they do not know."""
@@ -78,7 +79,7 @@ TEXTS: Final = {
     "YUNITS": "Y Units",
 }
 VENDOR_NUMBERS: Final = {
-    "AmpTime (usec)": ("Amplifier Time", "µs"),
+    "AmpTime (usec)": ("shaping_time", "µs"),
     "RESO (MnKa)": ("detector_energy_resolution", "eV"),
     "Tilt Angle": ("stage_tilt", "deg"),
     "TakeOff Angle": ("takeoff_angle", "deg"),
@@ -119,7 +120,7 @@ class Emsa(Extractor):
 
     name: ClassVar[str] = "emsa"
     format_name: ClassVar[str] = "EMSA/MAS spectrum"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     extensions: ClassVar[frozenset[str]] = frozenset({".msa", ".emsa", ".ems", ".txt"})
 
     def accepts(self, source: Source, head: bytes) -> bool:

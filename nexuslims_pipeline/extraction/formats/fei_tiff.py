@@ -20,172 +20,165 @@ The numbers of the tags are in https://github.com/cgohlke/tifffile.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeAlias
 
-from nexuslims_pipeline.extraction.facts import Facts, bounded
+from nexuslims_pipeline.extraction.facts import Facts, bounded, entry
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.raster import (
-    TIFF_MAGIC,
-    open_tiff,
-    tag_bytes,
-    tiff_page,
-    tiff_raster,
-    unread_tags,
+from nexuslims_pipeline.extraction.raster import TIFF_MAGIC, first_tags, read_image
+from nexuslims_pipeline.extraction.vendor_text import (
+    decode,
+    ini_sections,
+    local_time,
+    number,
+    parse_xml,
+    time_beside,
+    xml_texts,
 )
-from nexuslims_pipeline.extraction.vendor_text import decode, local_time, number, parse_xml, xml_texts
-from nexuslims_pipeline.metadata.units import tidy
 from nexuslims_pipeline.signals import DatasetType, Signal, Source
 
 Sections: TypeAlias = dict[str, dict[str, str]]
 
 SECTION_TAGS: Final = (34682, 34680)
 XML_TAG: Final = 34683
+PHENOM_ROOT: Final = b"<FeiImage"
+"""Desktop microscopes write the same tag, with a root and values of their own."""
 TEXT_LIMIT: Final = 1 << 20
 """Bytes of vendor text that are read; real ones have 3 to 40 kB."""
-LABEL_LIMIT: Final = 4000
-"""Characters after which a text of several lines is cut."""
 TAIL_BYTES: Final = 64 << 10
 """Where an appended text is looked for."""
-SWITCHES: Final = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 MAGNIFICATION_DIGITS: Final = 4
 """The file rounds the field width to six digits, so that more digits of the magnification mean nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One value of the sections: its name here and the places where to look for it, best first.
-
-    A place is ``Role.Key``; the roles beam, scan and detector stand for the sections named by others.
-    """
-
-    name: str
-    unit: str | None
-    """As pint spells it; empty for a plain number, None for text."""
-    places: tuple[str, ...]
-    group: str | None = None
-
-
-def _entry(name: str, unit: str | None, places: str, group: str | None = None) -> Entry:
-    return Entry(name, unit, tuple(places.split()), group)
-
+CONTROL_SOFTWARE: Final = "xT microscope control"
+SHARED_ACCOUNT: Final = "The account that was logged in at the microscope; it is often shared."
 
 ENTRIES: Final = (
-    _entry("acceleration_voltage", "V", "beam.HV Beam.HV"),
-    _entry("working_distance", "m", "beam.WD Stage.WorkingDistance"),
-    _entry("emission_current", "A", "beam.EmissionCurrent"),
-    _entry("beam_current", "A", "beam.BeamCurrent"),
-    _entry("dwell_time", "s", "scan.Dwell Scan.Dwelltime"),
-    _entry("frame_time", "s", "scan.FrameTime Scan.FrameTime"),
-    _entry("horizontal_field_width", "m", "scan.HorFieldsize beam.HFW Scan.HorFieldsize"),
-    _entry("vertical_field_width", "m", "scan.VerFieldsize beam.VFW Scan.VerFieldsize"),
-    _entry("pixel_width", "m", "scan.PixelWidth Scan.PixelWidth"),
-    _entry("pixel_height", "m", "scan.PixelHeight Scan.PixelHeight"),
-    _entry("scan_rotation", "rad", "beam.ScanRotation Beam.ScanRotation"),
-    _entry("stage_x", "m", "Stage.StageX beam.StageX"),
-    _entry("stage_y", "m", "Stage.StageY beam.StageY"),
-    _entry("stage_z", "m", "Stage.StageZ beam.StageZ"),
-    _entry("stage_rotation", "rad", "Stage.StageR beam.StageR"),
-    _entry("stage_tilt", "rad", "Stage.StageT beam.StageTa"),
-    _entry("stage_beta", "rad", "Stage.StageTb beam.StageTb"),
-    _entry("chamber_pressure", "Pa", "Vacuum.ChPressure"),
-    _entry("temperature", "K", "Specimen.Temperature"),
-    _entry("detector_type", None, "Detectors.Name"),
-    _entry("operator", None, "User.User"),
-    _entry("Detector Signal", None, "detector.Signal Detectors.Mode"),
-    _entry("Line Time", "s", "scan.LineTime"),
-    _entry("Eucentric Working Distance", "m", "beam.EucWD System.EucWD"),
-    _entry("Aperture Diameter", "m", "beam.ApertureDiameter"),
-    _entry("Tilt Correction Angle", "rad", "beam.TiltCorrectionAngle"),
-    _entry("Specimen Current", "A", "Specimen.SpecimenCurrent"),
-    _entry("Humidity", "percent", "Vacuum.Humidity"),
-    _entry("Vacuum Mode", None, "Vacuum.UserMode"),
-    _entry("Vacuum Gas", None, "Vacuum.Gas"),
-    _entry("Beam Name", None, "Beam.Beam"),
-    _entry("Beam Mode", None, "beam.BeamMode"),
-    _entry("Lens Mode", None, "beam.LensMode"),
-    _entry("Image Mode", None, "beam.ImageMode Beam.ImageMode"),
-    _entry("Spot Size", "", "Beam.Spot beam.Spot"),
-    _entry("X", "", "beam.StigmatorX Beam.StigmatorX", "Stigmator"),
-    _entry("Y", "", "beam.StigmatorY Beam.StigmatorY", "Stigmator"),
-    _entry("X", "", "beam.BeamShiftX Beam.BeamShiftX", "Beam Shift"),
-    _entry("Y", "", "beam.BeamShiftY Beam.BeamShiftY", "Beam Shift"),
-    _entry("X", "", "beam.SourceTiltX", "Beam Tilt"),
-    _entry("Y", "", "beam.SourceTiltY", "Beam Tilt"),
-    _entry("Pre-Tilt", "", "beam.PreTilt"),
-    _entry("Tilt Correction", None, "beam.TiltCorrectionIsOn"),
-    _entry("Dynamic Focus", None, "beam.DynamicFocusIsOn"),
-    _entry("Dynamic Working Distance", None, "beam.DynamicWDIsOn"),
-    _entry("Mains Lock", None, "scan.Mainslock"),
-    _entry("Internal Scan", None, "scan.InternalScan Scan.InternalScan"),
-    _entry("Line Integration", "", "scan.LineIntegration"),
-    _entry("Scan Interlacing", "", "scan.ScanInterlacing"),
-    _entry("Frames Integrated", "", "Image.Integrate"),
-    _entry("Frames Averaged", "", "Image.Average"),
-    _entry("Drift Correction", None, "Image.DriftCorrected"),
-    _entry("Post Processing", None, "Image.PostProcessing"),
-    _entry("Contrast", "", "Image.DigitalContrast", "Digital Image"),
-    _entry("Brightness", "", "Image.DigitalBrightness", "Digital Image"),
-    _entry("Gamma", "", "Image.DigitalGamma", "Digital Image"),
-    _entry("Zoom Factor", "", "Image.ZoomFactor", "Digital Image"),
-    _entry("Zoom Pan X", "", "Image.ZoomPanX", "Digital Image"),
-    _entry("Zoom Pan Y", "", "Image.ZoomPanY", "Digital Image"),
-    _entry("Contrast", "", "detector.Contrast", "Detector Settings"),
-    _entry("Brightness", "", "detector.Brightness", "Detector Settings"),
-    _entry("Contrast in dB", "", "detector.ContrastDB", "Detector Settings"),
-    _entry("Brightness in dB", "", "detector.BrightnessDB", "Detector Settings"),
-    _entry("Enhanced Contrast", "", "detector.EnhancedContrast", "Detector Settings"),
-    _entry("Grid Voltage", "V", "detector.Grid", "Detector Settings"),
-    _entry("Mix", "percent", "detector.Mix", "Detector Settings"),
-    _entry("Minimum Dwell Time", "s", "detector.MinimumDwellTime", "Detector Settings"),
-    _entry("On", None, "EBeamDeceleration.ModeOn", "Beam Deceleration"),
-    _entry("Landing Energy", "eV", "EBeamDeceleration.LandingEnergy", "Beam Deceleration"),
-    _entry("Stage Bias", "V", "EBeamDeceleration.StageBias", "Beam Deceleration"),
-    _entry("Type", None, "System.SystemType System.Type", "System"),
-    _entry("Serial Number", None, "System.Dnumber", "System"),
-    _entry("Software Version", None, "System.Software", "System"),
-    _entry("Build", None, "System.BuildNr", "System"),
-    _entry("Electron Source", None, "beam.Source System.Source", "System"),
-    _entry("Column", None, "beam.ColumnType System.Column", "System"),
-    _entry("Final Lens", None, "beam.FinalLens System.FinalLens", "System"),
-    _entry("Aperture", None, "beam.Aperture System.Aperture", "System"),
-    _entry("Chamber", None, "System.Chamber", "System"),
-    _entry("Stage", None, "System.Stage", "System"),
-    _entry("Vacuum Pump", None, "System.Pump", "System"),
-    _entry("ESEM", None, "System.ESEM", "System"),
+    entry("acceleration_voltage", "V", "beam.HV Beam.HV"),
+    entry("working_distance", "m", "beam.WD Stage.WorkingDistance"),
+    entry("emission_current", "A", "beam.EmissionCurrent"),
+    entry("beam_current", "A", "beam.BeamCurrent"),
+    entry("dwell_time", "s", "scan.Dwell Scan.Dwelltime"),
+    entry("frame_time", "s", "scan.FrameTime Scan.FrameTime"),
+    entry("horizontal_field_width", "m", "scan.HorFieldsize beam.HFW Scan.HorFieldsize"),
+    entry("vertical_field_width", "m", "scan.VerFieldsize beam.VFW Scan.VerFieldsize"),
+    entry("pixel_width", "m", "scan.PixelWidth Scan.PixelWidth"),
+    entry("pixel_height", "m", "scan.PixelHeight Scan.PixelHeight"),
+    entry("scan_rotation", "rad", "beam.ScanRotation Beam.ScanRotation"),
+    entry("stage_x", "m", "Stage.StageX beam.StageX"),
+    entry("stage_y", "m", "Stage.StageY beam.StageY"),
+    entry("stage_z", "m", "Stage.StageZ beam.StageZ"),
+    entry("stage_rotation", "rad", "Stage.StageR beam.StageR"),
+    entry("stage_tilt", "rad", "Stage.StageT beam.StageTa"),
+    entry("stage_beta", "rad", "Stage.StageTb beam.StageTb"),
+    entry("chamber_pressure", "Pa", "Vacuum.ChPressure"),
+    entry("temperature", "K", "Specimen.Temperature"),
+    entry("spot_size", "", "Beam.Spot beam.Spot"),
+    entry("aperture_diameter", "m", "beam.ApertureDiameter"),
+    entry("detector_type", None, "Detectors.Name"),
+    entry("operator", None, "User.User"),
+    entry("Detector Signal", None, "detector.Signal Detectors.Mode"),
+    entry("Line Time", "s", "scan.LineTime"),
+    entry("Eucentric Working Distance", "m", "beam.EucWD System.EucWD"),
+    entry("Specimen Current", "A", "Specimen.SpecimenCurrent"),
+    entry("Humidity", "percent", "Vacuum.Humidity"),
+    entry("Vacuum Mode", None, "Vacuum.UserMode"),
+    entry("Vacuum Gas", None, "Vacuum.Gas"),
+    entry("Beam Name", None, "Beam.Beam"),
+    entry("Beam Mode", None, "beam.BeamMode"),
+    entry("Lens Mode", None, "beam.LensMode"),
+    entry("Image Mode", None, "beam.ImageMode Beam.ImageMode"),
+    entry("X", "", "beam.StigmatorX Beam.StigmatorX", "Stigmator"),
+    entry("Y", "", "beam.StigmatorY Beam.StigmatorY", "Stigmator"),
+    entry("X", "", "beam.BeamShiftX Beam.BeamShiftX", "Beam Shift"),
+    entry("Y", "", "beam.BeamShiftY Beam.BeamShiftY", "Beam Shift"),
+    entry("X", "", "beam.SourceTiltX", "Beam Tilt"),
+    entry("Y", "", "beam.SourceTiltY", "Beam Tilt"),
+    entry("Pre-Tilt", "", "beam.PreTilt"),
+    entry("Tilt Correction On", None, "beam.TiltCorrectionIsOn"),
+    entry("Dynamic Focus", None, "beam.DynamicFocusIsOn"),
+    entry("Dynamic Working Distance", None, "beam.DynamicWDIsOn"),
+    entry("Mains Lock", None, "scan.Mainslock"),
+    entry("Internal Scan", None, "scan.InternalScan Scan.InternalScan"),
+    entry("Line Integration", "", "scan.LineIntegration"),
+    entry("Scan Interlacing", "", "scan.ScanInterlacing"),
+    entry("Drift Correction", None, "Image.DriftCorrected"),
+    entry("Post Processing", None, "Image.PostProcessing"),
+    entry("Contrast", "", "Image.DigitalContrast", "Digital Image"),
+    entry("Brightness", "", "Image.DigitalBrightness", "Digital Image"),
+    entry("Gamma", "", "Image.DigitalGamma", "Digital Image"),
+    entry("Zoom Factor", "", "Image.ZoomFactor", "Digital Image"),
+    entry("Zoom Pan X", "", "Image.ZoomPanX", "Digital Image"),
+    entry("Zoom Pan Y", "", "Image.ZoomPanY", "Digital Image"),
+    entry("Contrast", "", "detector.Contrast", "Detector Settings"),
+    entry("Brightness", "", "detector.Brightness", "Detector Settings"),
+    entry("Contrast in dB", "", "detector.ContrastDB", "Detector Settings"),
+    entry("Brightness in dB", "", "detector.BrightnessDB", "Detector Settings"),
+    entry("Enhanced Contrast", "", "detector.EnhancedContrast", "Detector Settings"),
+    entry("Grid Voltage", "V", "detector.Grid", "Detector Settings"),
+    entry("Mix", "percent", "detector.Mix", "Detector Settings"),
+    entry("Minimum Dwell Time", "s", "detector.MinimumDwellTime", "Detector Settings"),
+    entry("On", None, "EBeamDeceleration.ModeOn", "Beam Deceleration"),
+    entry("Stage Bias", "V", "EBeamDeceleration.StageBias", "Beam Deceleration"),
+    entry("Type", None, "System.Type", "System"),
+    entry("Serial Number", None, "System.Dnumber", "System"),
+    entry("Build", None, "System.BuildNr", "System"),
+    entry("Electron Source", None, "beam.Source System.Source", "System"),
+    entry("Column", None, "beam.ColumnType System.Column", "System"),
+    entry("Final Lens", None, "beam.FinalLens System.FinalLens", "System"),
+    entry("Aperture", None, "beam.Aperture System.Aperture", "System"),
+    entry("Chamber", None, "System.Chamber", "System"),
+    entry("Stage", None, "System.Stage", "System"),
+    entry("Vacuum Pump", None, "System.Pump", "System"),
+    entry("ESEM", None, "System.ESEM", "System"),
 )
 
 XML_ENTRIES: Final = (
-    _entry("acceleration_voltage", "V", "Optics/AccelerationVoltage"),
-    _entry("beam_current", "A", "Optics/BeamCurrent"),
-    _entry("working_distance", "m", "Optics/WorkingDistance"),
-    _entry("emission_current", "A", "Acquisition/EmissionCurrent Optics/EmissionCurrent"),
-    _entry("dwell_time", "s", "ScanSettings/DwellTime"),
-    _entry("scan_rotation", "rad", "ScanSettings/ScanRotation"),
-    _entry("horizontal_field_width", "m", "Optics/ScanFieldOfView/X"),
-    _entry("vertical_field_width", "m", "Optics/ScanFieldOfView/Y"),
-    _entry("pixel_width", "m", "BinaryResult/PixelSize/X"),
-    _entry("pixel_height", "m", "BinaryResult/PixelSize/Y"),
-    _entry("stage_x", "m", "StageSettings/StagePosition/X"),
-    _entry("stage_y", "m", "StageSettings/StagePosition/Y"),
-    _entry("stage_z", "m", "StageSettings/StagePosition/Z"),
-    _entry("stage_rotation", "rad", "StageSettings/StagePosition/Rotation"),
-    _entry("stage_tilt", "rad", "StageSettings/StagePosition/Tilt/Alpha"),
-    _entry("stage_beta", "rad", "StageSettings/StagePosition/Tilt/Beta"),
-    _entry("chamber_pressure", "Pa", "VacuumProperties/ElectronChamberPressure"),
-    _entry("detector_type", None, "Detectors/ScanningDetector/DetectorName BinaryResult/Detector"),
-    _entry("operator", None, "Core/UserID"),
-    _entry("Type", None, "Instrument/InstrumentClass", "System"),
-    _entry("Serial Number", None, "Instrument/InstrumentID", "System"),
-    _entry("Software Version", None, "Instrument/ControlSoftwareVersion", "System"),
+    entry("acceleration_voltage", "V", "Optics/AccelerationVoltage"),
+    entry("beam_current", "A", "Optics/BeamCurrent"),
+    entry("working_distance", "m", "Optics/WorkingDistance"),
+    entry("emission_current", "A", "Acquisition/EmissionCurrent Optics/EmissionCurrent"),
+    entry("dwell_time", "s", "ScanSettings/DwellTime"),
+    entry("scan_rotation", "rad", "ScanSettings/ScanRotation"),
+    entry("horizontal_field_width", "m", "Optics/ScanFieldOfView/X"),
+    entry("vertical_field_width", "m", "Optics/ScanFieldOfView/Y"),
+    entry("pixel_width", "m", "BinaryResult/PixelSize/X"),
+    entry("pixel_height", "m", "BinaryResult/PixelSize/Y"),
+    entry("stage_x", "m", "StageSettings/StagePosition/X"),
+    entry("stage_y", "m", "StageSettings/StagePosition/Y"),
+    entry("stage_z", "m", "StageSettings/StagePosition/Z"),
+    entry("stage_rotation", "rad", "StageSettings/StagePosition/Rotation"),
+    entry("stage_tilt", "rad", "StageSettings/StagePosition/Tilt/Alpha"),
+    entry("stage_beta", "rad", "StageSettings/StagePosition/Tilt/Beta"),
+    entry("chamber_pressure", "Pa", "VacuumProperties/SamplePressure VacuumProperties/ElectronChamberPressure"),
+    entry("aperture_diameter", "m", "Optics/Apertures/Aperture/Diameter"),
+    entry("frame_time", "s", "ScanSettings/FrameTime"),
+    entry("frames", "", "BinaryResult/FilterFrameCount"),
+    entry("detector_type", None, "Detectors/ScanningDetector/DetectorName BinaryResult/Detector"),
+    entry("operator", None, "Core/UserID"),
+    entry("computer", None, "Instrument/ComputerName"),
+    entry("Spot Diameter", "m", "Optics/SpotSize"),
+    entry("Detector Signal", None, "Detectors/ScanningDetector/Signal"),
+    entry("Line Time", "s", "ScanSettings/LineTime"),
+    entry("Line Integration", "", "ScanSettings/LineIntegrationCount"),
+    entry("Scan Interlacing", "", "ScanSettings/LineInterlacing"),
+    entry("Mains Lock", None, "ScanSettings/MainsLockOn"),
+    entry("Eucentric Working Distance", "m", "Optics/EucentricWorkingDistance"),
+    entry("Lens Mode", None, "Optics/OpticalMode"),
+    entry("Tilt Correction On", None, "Optics/SampleTiltCorrectionOn"),
+    entry("Frame Processing", None, "BinaryResult/FilterType"),
+    entry("Grid Voltage", "V", "Detectors/ScanningDetector/GridVoltage", "Detector Settings"),
+    entry("Serial Number", None, "Instrument/InstrumentID", "System"),
+    entry("Electron Source", None, "Acquisition/SourceType", "System"),
+    entry("Column", None, "Acquisition/ColumnType", "System"),
 )
 """Places are paths below the root ``<Metadata>``."""
 
 LABELS: Final = {
     "High tension": "acceleration_voltage",
+    "Extraction voltage": "extraction_voltage",
     "Emission": "emission_current",
+    "Spot size": "spot_size",
     "Camera length": "camera_length",
     "Magnification": "magnification",
     "Stage X": "stage_x",
@@ -193,15 +186,15 @@ LABELS: Final = {
     "Stage Z": "stage_z",
     "Stage A": "stage_alpha",
     "Stage B": "stage_beta",
+    "Exposure time": "exposure_time",
+    "Binning": "binning",
     "User": "operator",
-    "Mode": "illumination_mode",
+    "Microscope": "microscope",
 }
-"""Labels of TIA's XML that are named fields."""
-LABEL_UNITS: Final = {
-    "kV": "kV", "V": "V", "eV": "eV", "keV": "keV", "A": "A", "mA": "mA", "uA": "µA", "µA": "µA", "nA": "nA",
-    "pA": "pA", "m": "m", "mm": "mm", "um": "µm", "µm": "µm", "nm": "nm", "deg": "deg", "rad": "rad",
-    "mrad": "mrad", "%": "percent", "s": "s", "ms": "ms", "K": "K",
-}  # fmt: skip
+"""Labels of TIA's XML that are named fields; ``Mode`` is taken apart."""
+PURE_NUMBERS: Final = frozenset({"magnification", "spot_size"})
+MODE: Final = re.compile(r"\s*(S?TEM(?:\s+\w+P)?)\s*(.*)")
+"""``TEM uP SA Zoom Diffraction``: probe and projector."""
 
 
 class FeiTiff(Extractor):
@@ -209,29 +202,24 @@ class FeiTiff(Extractor):
 
     name: ClassVar[str] = "fei_tiff"
     format_name: ClassVar[str] = "FEI TIFF"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     extensions: ClassVar[frozenset[str]] = frozenset({".tif", ".tiff"})
 
     def accepts(self, source: Source, head: bytes) -> bool:
         """Whether it is a TIFF with one of the tags or with their text at its end."""
         if not head.startswith(TIFF_MAGIC):
             return False
-        try:
-            with open_tiff(source.path) as tiff:
-                tags = tiff_page(tiff).tags
-                if any(code in tags for code in (*SECTION_TAGS, XML_TAG)):
-                    return True
-        except ExtractionError:
+        tags = first_tags(source.path)
+        if PHENOM_ROOT in tags.get(XML_TAG, b""):
             return False
-        return bool(_appended(source.path))
+        return any(code in tags for code in (*SECTION_TAGS, XML_TAG)) or bool(_appended(source.path))
 
     def extract(self, source: Source) -> list[Signal]:
         """Read the one image of the file (or its one stack)."""
-        with open_tiff(source.path) as tiff:
-            raster, lost = tiff_raster(tiff, source.path), unread_tags(tiff)
-            raw = next(filter(None, (tag_bytes(tiff, code, TEXT_LIMIT + 1) for code in SECTION_TAGS)), b"")
-            xml = tag_bytes(tiff, XML_TAG, TEXT_LIMIT + 1)
-        raw = raw.strip(b"\0 \r\n\t") or (b"" if xml else _appended(source.path))
+        image = read_image(source.path, (*SECTION_TAGS, XML_TAG), TEXT_LIMIT + 1)
+        raw = next((image.tags[code] for code in SECTION_TAGS if code in image.tags), b"").strip(b"\0 \r\n\t")
+        xml = image.tags.get(XML_TAG, b"")
+        raw = raw or (b"" if xml else _appended(source.path))
         facts = Facts()
         if len(raw) > TEXT_LIMIT or len(xml) > TEXT_LIMIT:
             facts.warnings["Vendor Metadata"] = f"Only the first {TEXT_LIMIT} bytes were read."
@@ -239,44 +227,27 @@ class FeiTiff(Extractor):
             signal = _of_labels(raw, facts)
         else:
             raw, cut, rest = raw.partition(b"<?xml")
-            signal = _of_sections(parse_sections(raw), xml or cut + rest, facts)
-        facts.warnings |= {name: text for name, text in (("Pixels", raster.problem), ("TIFF Tags", lost)) if text}
-        facts.add("Data Bar Rows", raster.shape[-2] - _picture_rows(signal.native, raster.shape[-2]) or None)
-        signal.shape = raster.shape
-        signal = facts.give_to(signal)
-        width, height = (_nanometres(signal.fields.get(f"pixel_{side}")) for side in ("width", "height"))
-        signal.pixels = raster.pixels(width, height, "nm")
-        return [signal]
+            signal = _of_sections(parse_sections(raw), xml or cut + rest, facts, source)
+        if "operator" in facts.fields:
+            facts.warnings["operator"] = SHARED_ACCOUNT
+        rows = image.raster.shape[-2]
+        facts.add("Data Bar Rows", rows - _picture_rows(signal.native, rows) or None)
+        return [image.give_to(signal, facts)]
 
 
 def parse_sections(raw: bytes) -> Sections:
-    """``[Section]`` and ``Key=value`` lines of any bytes; keys before the first section belong to section "".
+    """``[Section]`` and ``Key=value`` lines of any bytes, as `ini_sections` gives them.
 
-    A line without ``=`` continues the value above it: labels that users write may have several lines. The
-    sections ``[MultiGISGas<m>]`` that follow each ``[MultiGISUnit<n>]`` become
-    ``MultiGISUnit<n>.MultiGISGas<m>``; a section that comes twice is numbered.
+    The sections ``[MultiGISGas<m>]`` that follow each ``[MultiGISUnit<n>]`` become ``MultiGISUnit<n>.MultiGISGas<m>``.
     """
-    text, _ = decode(raw[:TEXT_LIMIT])
-    sections: Sections = {}
-    times: dict[str, int] = {}
-    current: dict[str, str] = {}
-    unit = key = ""
-    for line in map(str.strip, text.split("\n")):
-        if line.startswith("[") and line.endswith("]"):
-            name = line[1:-1].strip()
-            unit = name if name.startswith("MultiGISUnit") else unit
-            name = f"{unit}.{name}" if unit and name.startswith("MultiGISGas") else name
-            times[name] = times.get(name, 0) + 1
-            current, key = {}, ""
-            sections[name if times[name] == 1 else f"{name} ({times[name]})"] = current
-        elif "=" in line:
-            if not sections:
-                sections[""] = current
-            key, _, value = map(str.strip, line.partition("="))
-            current[key] = value
-        elif line and key and len(current[key]) < LABEL_LIMIT:
-            current[key] += "\n" + line
-    return sections
+    unit = ""
+
+    def full_name(name: str) -> str:
+        nonlocal unit
+        unit = name if name.startswith("MultiGISUnit") else unit
+        return f"{unit}.{name}" if unit and name.startswith("MultiGISGas") else name
+
+    return ini_sections(decode(raw[:TEXT_LIMIT])[0], full_name)
 
 
 def _appended(path: Path) -> bytes:
@@ -291,7 +262,7 @@ def _appended(path: Path) -> bytes:
     return b""
 
 
-def _of_sections(sections: Sections, xml: bytes, facts: Facts) -> Signal:
+def _of_sections(sections: Sections, xml: bytes, facts: Facts, source: Source) -> Signal:
     """Signal of an SEM or dual beam image."""
     roles = {
         "beam": sections.get("Beam", {}).get("Beam", ""),
@@ -311,38 +282,41 @@ def _of_sections(sections: Sections, xml: bytes, facts: Facts) -> Signal:
             native["FEI_XML_Metadata"] = bounded(xml_values)
         except ExtractionError as fault:
             facts.warnings["Vendor Metadata"] = f"One of the two metadata blocks was not read: {fault}"
-    _add_all(ENTRIES, find, facts)
-    _add_all(XML_ENTRIES, lambda place: xml_values.get(place, ""), facts)
+    facts.add_entries(ENTRIES, find)
+    _add_frames(sections.get("Image", {}), facts)
+    facts.add_entries(XML_ENTRIES, lambda place: xml_values.get(place, ""))
+    _add_instrument(find, xml_values, facts)
+    _add_switched(find, xml_values, facts)
     _add_magnification(sections, facts)
     facts.add("User Text", _user_text(sections.get("User", {})))
-    if "operator" in facts.fields:
-        facts.warnings["operator"] = "The account that was logged in at the microscope; it is often shared."
-    acquired = _acquired(sections, xml_values, facts)
+    acquired = _acquired(sections, xml_values, facts, source)
     return Signal("Image", _technique(sections, xml_values), acquired=acquired, native=native)
 
 
-def _add_all(entries: tuple[Entry, ...], find: Callable[[str], str], facts: Facts) -> None:
-    """Look every entry up, unless it was found before."""
-    for entry in entries:
-        known = facts.extensions.get(entry.group, {}) if entry.group else {**facts.fields, **facts.extensions}
-        text = next(filter(None, map(find, entry.places)), "")
-        if entry.name not in known and text:
-            _add(entry, text, facts)
+def _add_frames(image: Mapping[str, str], facts: Facts) -> None:
+    """Frames of which the image is made; the file says 0 or 1 for the way that was not taken."""
+    for key, words in (("Integrate", "integrated"), ("Average", "averaged")):
+        count = image.get(key, "")
+        if count.isdecimal() and 0 < len(count) <= 6 and int(count) > facts.fields.get("frames", 0):
+            facts.add("frames", int(count))
+            facts.add("Frame Processing", words if int(count) > 1 else None)
 
 
-def _add(entry: Entry, text: str, facts: Facts) -> None:
-    if entry.unit is None:
-        facts.add(entry.name, SWITCHES.get(text.lower(), text), group=entry.group)
-        return
-    try:
-        value = number(text)
-    except ValueError as fault:
-        facts.warnings[f"{entry.group}: {entry.name}" if entry.group else entry.name] = str(fault)
-        return
-    if entry.unit:
-        facts.add(entry.name, value, entry.unit, entry.group)
-    else:
-        facts.add(entry.name, int(value) if value.is_integer() else value, group=entry.group)
+def _add_instrument(find: Callable[[str], str], xml_values: Mapping[str, str], facts: Facts) -> None:
+    """Model and software; a quotation mark in the model stands for a trade mark sign that its code page lacks."""
+    model = xml_values.get("Instrument/InstrumentClass", "") or find("System.SystemType")
+    facts.add("microscope", " ".join(model.replace('"', "").split()))
+    version = find("System.Software") or xml_values.get("Instrument/ControlSoftwareVersion", "")
+    facts.add("software", f"{CONTROL_SOFTWARE} {version}" if version else "")
+
+
+def _add_switched(find: Callable[[str], str], xml_values: Mapping[str, str], facts: Facts) -> None:
+    """What the file tells always and what is true only while its switch is on."""
+    if facts.extensions.get("Tilt Correction On") is True:
+        angle = find("beam.TiltCorrectionAngle") or xml_values.get("Optics/SamplePreTiltAngle", "")
+        facts.add_written("tilt_correction", angle, "rad")
+    if find("EBeamDeceleration.ModeOn").lower() == "on":
+        facts.add_written("landing_energy", find("EBeamDeceleration.LandingEnergy"), "eV")
 
 
 def _add_magnification(sections: Sections, facts: Facts) -> None:
@@ -365,22 +339,19 @@ def _technique(sections: Sections, xml_values: Mapping[str, str]) -> str:
     return "FIB_Imaging" if beam.startswith(("IBeam", "Ion")) else "SEM_Imaging"
 
 
-def _acquired(sections: Sections, xml_values: Mapping[str, str], facts: Facts) -> datetime | None:
+def _acquired(sections: Sections, xml_values: Mapping[str, str], facts: Facts, source: Source) -> datetime | None:
     user = sections.get("User", {})
     date, time = user.get("Date", ""), user.get("Time", "")
     created = _created(sections)
-    if date:
-        try:
-            return local_time(date, time, like=created)
-        except ValueError as fault:
-            facts.add("Acquisition Date", f"{date} {time}")
-            facts.warnings["Acquisition Date"] = f"The file says {fault}."
-            return created
     iso = xml_values.get("Acquisition/AcquisitionDatetime", "")
     try:
+        if date:
+            return time_beside(date, time, created, source.modified)
         return datetime.fromisoformat(iso) if iso else created
     except ValueError:
-        facts.warnings["Acquisition Date"] = f"The file says {iso[:80]!r}, which is no date and time."
+        told = f"{date} {time}" if date else iso
+        facts.add("Acquisition Date", told[:80])
+        facts.warnings["Creation Time"] = f"The file says {told[:80]!r}, which is no date and time."
         return created
 
 
@@ -415,31 +386,34 @@ def _of_labels(raw: bytes, facts: Facts) -> Signal:
     """Signal of an image that TIA exported."""
     values: dict[str, str] = {}
     for label, value, unit in _triples(parse_xml(raw[: raw.rfind(b">") + 1])):
-        values[label] = f"{value} {unit}".strip()
+        text = values[label] = f"{value} {unit}".strip()
         name = LABELS.get(label, label)
-        magnitude: float | None
-        try:
-            magnitude = number(value)
-        except ValueError as fault:
-            magnitude = None
-            if unit and value:
-                facts.warnings[name] = str(fault)
-                continue
-        if magnitude is not None and unit in LABEL_UNITS:
-            facts.add(name, magnitude, LABEL_UNITS[unit])
-        elif magnitude is not None and (not unit or (name == "magnification" and unit.lower() in {"x", "kx"})):
-            facts.add(name, magnitude * (1000 if unit.lower() == "kx" else 1))
-        else:
-            facts.add(name, f"{value} {unit}".strip())
-    if "operator" in facts.fields:
-        facts.warnings["operator"] = "The account that was logged in at the microscope; it is often shared."
-    kind: tuple[DatasetType, str] = ("Image", "TEM_Imaging")
+        if label == "Mode":
+            continue
+        is_number = bool(unit) or name in PURE_NUMBERS or _is_number(value)
+        facts.add_written(name, text, "" if is_number and name != "binning" else None)
+    if "microscope" in facts.fields:
+        facts.fields["microscope"] = facts.fields["microscope"].removeprefix("Microscope ")
     mode = values.get("Mode", "")
+    if parts := MODE.fullmatch(mode):
+        facts.add("illumination_mode", parts[1])
+        facts.add("projection_mode", parts[2])
+    else:
+        facts.add("illumination_mode", mode)
+    kind: tuple[DatasetType, str] = ("Image", "TEM_Imaging")
     if "STEM" in mode:
         kind = ("Image", "STEM_Imaging")
     elif "Diffraction" in mode:
         kind = ("Diffraction", "TEM_Diffraction")
     return Signal(*kind, native={"Root": bounded(values)})
+
+
+def _is_number(text: str) -> bool:
+    try:
+        number(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _triples(root: Any) -> Iterator[tuple[str, str, str]]:
@@ -452,10 +426,6 @@ def _triples(root: Any) -> Iterator[tuple[str, str, str]]:
 def _picture_rows(native: Mapping[str, Any], rows: int) -> int:
     text = str(native.get("Image", {}).get("ResolutionY", ""))
     return min(int(text), rows) if re.fullmatch(r"[1-9]\d{0,6}", text) else rows
-
-
-def _nanometres(length: Any) -> float:
-    return tidy(float(length.m_as("nm"))) if length is not None else 0.0
 
 
 EXTRACTOR = FeiTiff()

@@ -1,19 +1,26 @@
 """Pictures of any origin: PNG, JPEG, BMP, GIF, and TIFF of whatever programme.
 
-What they say of themselves is kept; a length per pixel is believed only of ImageJ and OME, which write it
-with its unit. The resolution in dots per inch, which every picture has, is that of a screen or printer.
+What they say of themselves is kept. The resolution in dots per inch, which nearly every picture has, is that of a
+screen or printer and no pixel size. A pixel size is believed only of Renishaw's WiRE, which writes the field of view
+in micrometres where EXIF has the resolution of the camera's sensor:
+
+=============  ======================================================
+EXIF tag       of Renishaw
+=============  ======================================================
+41486, 41487   width and height of the field of view, unit 5: µm
+65184 (FEA0)   stage position of the picture's corner, µm
+65185 (FEA1)   the field of view again
+=============  ======================================================
 """
 
-import re
+import math
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
+from nexuslims_pipeline.extraction.model import Extractor
 from nexuslims_pipeline.extraction.raster import (
     TIFF_MAGIC,
-    Raster,
     open_picture,
     open_tiff,
     picture_raster,
@@ -22,38 +29,61 @@ from nexuslims_pipeline.extraction.raster import (
     tiff_raster,
     unread_tags,
 )
-from nexuslims_pipeline.extraction.vendor_text import decode, local_time, number, parse_xml
+from nexuslims_pipeline.extraction.tiff import (
+    ARTIST,
+    DATE_TIME,
+    DESCRIPTION,
+    HOST_COMPUTER,
+    MAKE,
+    MODEL,
+    SOFTWARE,
+    TEXT_LIMIT,
+    clean,
+    date_of,
+    picture,
+)
 from nexuslims_pipeline.signals import Signal, Source
 
-PICTURE_MAGIC: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM")
+PICTURE_MAGIC: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
+BITMAP_MAGIC: Final = b"BM"
+BITMAP_HEADERS: Final = (12, 40, 52, 56, 64, 108, 124)
+"""Bytes of the second header of a BMP, at offset 14, in its versions."""
 END_MARKS: Final = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9", "GIF": b"\0;"}
 """Last bytes of a complete picture; some cameras and programmes add a little after them."""
 AFTER_END: Final = 4096
-TEXT_LIMIT: Final = 4000
-"""Characters of one text that are kept."""
 MOST_TEXTS: Final = 40
-TEXT_TAGS: Final = {270: "Description", 271: "Make", 272: "Model", 305: "Software", 315: "Artist"}
+TEXT_TAGS: Final = {
+    DESCRIPTION: "Description",
+    MAKE: "Make",
+    MODEL: "Model",
+    SOFTWARE: "software",
+    ARTIST: "operator",
+    HOST_COMPUTER: "computer",
+}
 """The same numbers in TIFF and EXIF."""
-DATE_TAG: Final = 306
 EXIF_BLOCK: Final = 34665
-ORIGINAL_DATE_TAG: Final = 36867
-X_RESOLUTION, Y_RESOLUTION = 282, 283
-LENGTHS: Final = {
-    "nm": "nm", "um": "µm", "µm": "µm", "μm": "µm", "micron": "µm", "microns": "µm", "mm": "mm", "cm": "cm",
-    "pm": "pm", "m": "m", "å": "angstrom", "angstrom": "angstrom", "inch": "inch",
-}  # fmt: skip
+EXPOSURE_TIME, F_NUMBER, ISO_SPEED, FOCAL_LENGTH = 33434, 33437, 34855, 37386
+ORIGINAL_DATE_TAG, ORIGINAL_OFFSET_TAG, ORIGINAL_FRACTION_TAG = 36867, 36881, 37521
+FIELD_WIDTH, FIELD_HEIGHT, FIELD_UNIT = 41486, 41487, 41488
+MICROMETRES: Final = 5
+WIRE_ORIGIN: Final = 65184
+RENISHAW: Final = "Renishaw"
 
 
 class PlainImage(Extractor):
     """Pictures without the metadata of a microscope."""
 
     name: ClassVar[str] = "plain_image"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     rank: ClassVar[int] = 20
+    is_conclusive: ClassVar[bool] = True
     extensions: ClassVar[frozenset[str]] = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff"})
 
-    def accepts(self, source: Source, head: bytes) -> bool:  # noqa: ARG002 - the head says it all
+    def accepts(self, source: Source, head: bytes) -> bool:
         """Whether it begins like a picture, whatever its extension says."""
+        if head.startswith(BITMAP_MAGIC):
+            is_named_so = source.path.suffix.lower() in self.extensions
+            return is_named_so or int.from_bytes(head[14:18], "little") in BITMAP_HEADERS
         return head.startswith((*PICTURE_MAGIC, *TIFF_MAGIC))
 
     def extract(self, source: Source) -> list[Signal]:
@@ -66,143 +96,112 @@ class PlainImage(Extractor):
 def _of_tiff(source: Source) -> Signal:
     facts = Facts()
     with open_tiff(source.path) as tiff:
-        texts = {name: tag_text(tiff, code) for code, name in TEXT_TAGS.items()}
-        settings = _imagej(tiff)
-        raster = tiff_raster(tiff, source.path, _imagej_images(settings))
-        size = _imagej_pixel(tiff, settings) or _ome_pixel(texts["Description"], facts)
-        date = tag_text(tiff, DATE_TAG)
+        raster = tiff_raster(tiff, source.path)
+        texts = {code: tag_text(tiff, code) for code in TEXT_TAGS}
+        date = tag_text(tiff, DATE_TIME)
+        block = getattr(tiff_page(tiff).tags.get(EXIF_BLOCK), "value", None)
         if lost := unread_tags(tiff):
             facts.warnings["TIFF Tags"] = lost
-    if settings or texts["Description"].startswith("<"):
-        del texts["Description"]
-    signal = _signal(raster, facts, size)
-    signal.native = bounded({"ImageJ": settings} if settings else {})
-    return _with_texts(signal, texts, date)
+    exif = _by_number(block) if isinstance(block, dict) else {}
+    return _signal(raster, texts, date, exif, facts)
 
 
 def _of_picture(source: Source) -> Signal:
     facts = Facts()
-    texts: dict[str, Any] = {}
-    date = ""
+    texts: dict[int, Any] = {}
+    exif: dict[int, Any] = {}
     with open_picture(source.path) as image:
         raster = picture_raster(source.path, image)
         try:
-            exif = image.getexif()
-            texts = {name: exif.get(code) for code, name in TEXT_TAGS.items()}
-            date = exif.get_ifd(EXIF_BLOCK).get(ORIGINAL_DATE_TAG) or exif.get(DATE_TAG) or ""
+            if image.format != "PNG" or "exif" in image.info:  # Pillow would decode a PNG to look behind its pixels
+                tags = image.getexif()
+                texts = dict(tags)
+                exif = {**dict(tags.get_ifd(EXIF_BLOCK)), WIRE_ORIGIN: tags.get(WIRE_ORIGIN)}
             frames = getattr(image, "n_frames", 1)
-            facts.add("Frames", frames if frames > 1 else None)
+            facts.add("frames", frames if frames > 1 else None)
         except Exception as fault:  # Pillow raises whatever damaged EXIF leads it into
             facts.warnings["EXIF"] = f"It was not read: {str(fault)[:120]}"
         comments = {key: text for key, text in image.info.items() if isinstance(text, str) or key == "comment"}
         kind = image.format or ""
     for key in list(comments)[:MOST_TEXTS]:
-        facts.add(str(key)[:80], _clean(comments[key]), group="Embedded Text")
+        facts.add(str(key)[:80], clean(comments[key]), group="Embedded Text")
     if not _is_complete(source, kind):
         facts.warnings["Pixels"] = "The file ends before its picture does (a copy that broke off?)."
-    return _with_texts(_signal(raster, facts, None), texts, date)
+    return _signal(raster, texts, texts.get(DATE_TIME), exif, facts)
 
 
-def _signal(raster: Raster, facts: Facts, size: tuple[float, float, str] | None) -> Signal:
-    """Signal of a picture with pixels of `size`: width, height and their unit."""
-    if raster.colour != "grey":
-        facts.add("Colour", raster.colour)
-    if raster.problem:
-        facts.warnings["Pixels"] = raster.problem
-    width, height, unit = size or (0.0, 0.0, "")
-    if size:
-        rows, columns = raster.shape[-2:]
-        facts.add("pixel_width", width, unit)
-        facts.add("pixel_height", height, unit)
-        facts.add("horizontal_field_width", width * columns, unit)
-        facts.add("vertical_field_width", height * rows, unit)
-    signal = Signal("Image", "Unknown", raster.shape)
-    signal.pixels = raster.pixels(width, height, unit)
-    return facts.give_to(signal)
+def _signal(raster: Any, texts: Mapping[int, Any], date: Any, exif: Mapping[int, Any], facts: Facts) -> Signal:
+    """Signal of a picture, with the texts of its tags and what EXIF says of the camera."""
+    for code, name in TEXT_TAGS.items():
+        text = clean(texts.get(code))
+        facts.add(name if not text.lower().startswith("copyright") else "Copyright", text)
+    original = clean(exif.get(ORIGINAL_DATE_TAG))
+    fraction = clean(exif.get(ORIGINAL_FRACTION_TAG)) if original else ""
+    offset = clean(exif.get(ORIGINAL_OFFSET_TAG)) if original else ""
+    moment = original + (f".{fraction}" if fraction.isdigit() else "") + offset
+    acquired = date_of(moment, facts) or date_of(date, facts)
+    calibration = _field_of_view(exif, raster.shape, facts) if clean(texts.get(MAKE)) == RENISHAW else None
+    is_photograph = _add_camera(exif, facts) or calibration is not None
+    signal = picture(raster, facts, calibration, data_type="Optical_Imaging" if is_photograph else "Unknown")
+    signal.acquired = acquired
+    signal.native = bounded(
+        {"EXIF": {str(code): _plain(value) for code, value in sorted(exif.items())}} if exif else {}
+    )
+    return signal
 
 
-def _with_texts(signal: Signal, texts: Mapping[str, Any], date: Any) -> Signal:
-    """`signal` with the texts of its tags and its time."""
-    facts = Facts()
-    for name, text in texts.items():
-        facts.add(name, _clean(text))
-    signal.acquired = _date(date if isinstance(date, str) else "", facts)
-    return facts.give_to(signal)
+def _add_camera(exif: Mapping[int, Any], facts: Facts) -> bool:
+    """Settings of a photographic camera; whether there are any."""
+    exposure, aperture, focal = (_number(exif.get(code)) for code in (EXPOSURE_TIME, F_NUMBER, FOCAL_LENGTH))
+    if exposure > 0:
+        facts.add("exposure_time", exposure, "s")
+    if focal > 0:
+        facts.add("Focal Length", focal, "mm")
+    facts.add("F-Number", aperture if aperture > 0 else None)
+    speed = exif.get(ISO_SPEED)
+    facts.add("ISO Speed", speed if isinstance(speed, int) and speed > 0 else None)
+    return exposure > 0 and aperture > 0
 
 
-def _clean(text: Any) -> str:
-    """Text of a tag in bounds and without control characters; empty for what is none."""
-    if not isinstance(text, str | bytes):
-        return ""
-    raw = text.encode("utf-8", "replace") if isinstance(text, str) else text
-    return decode(raw[: 4 * TEXT_LIMIT])[0].strip()[:TEXT_LIMIT]
-
-
-def _date(text: str, facts: Facts) -> datetime | None:
-    """Time of a TIFF or EXIF tag: ``2025:12:03 12:20:37``."""
-    date, _, time = text.strip("\0 ").partition(" ")
-    if not date or date.startswith("0000"):
+def _field_of_view(exif: Mapping[int, Any], shape: tuple[int, ...], facts: Facts) -> tuple[float, float, str] | None:
+    """Pixel size of a picture of Renishaw's WiRE; the place of its corner goes to `facts`."""
+    width, height = _number(exif.get(FIELD_WIDTH)), _number(exif.get(FIELD_HEIGHT))
+    if exif.get(FIELD_UNIT) != MICROMETRES or width <= 0 or height <= 0:
         return None
+    origin = exif.get(WIRE_ORIGIN)
+    if isinstance(origin, tuple) and len(origin) == 2:
+        for side, value in zip("XY", origin, strict=True):
+            facts.add(f"Corner {side}", _number(value), "µm")
+    return width / shape[-1], height / shape[-2], "µm"
+
+
+def _number(value: Any) -> float:
+    """A number or ratio of EXIF; 0 for what is none."""
     try:
-        return local_time(date, time)
-    except ValueError as fault:
-        facts.warnings["Acquisition Date"] = f"The file says {fault}."
-        return None
+        above, below = value if isinstance(value, tuple) else (value, 1)
+        number = float(above) / float(below)
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return 0.0
+    return float(f"{number:.9g}") if math.isfinite(number) else 0.0
 
 
-def _imagej(tiff: Any) -> dict[str, str]:
-    """ImageJ's settings, lines of ``key=value`` in the description; empty for others."""
-    tags = tiff_page(tiff).tags.getall(270, default=[])
-    for text in (tag.value for tag in tags):
-        if isinstance(text, str) and text.startswith("ImageJ="):
-            return dict(line.split("=", 1) for line in text[:TEXT_LIMIT].split("\n") if "=" in line)
-    return {}
+def _by_number(block: Mapping[str, Any]) -> dict[int, Any]:
+    """An EXIF block by numbers, which tifffile gives by names."""
+    import tifffile
+
+    numbers = {name: tifffile.TIFF.EXIF_TAGS.get(name, None) for name in block}
+    return {code: block[name] for name, code in numbers.items() if isinstance(code, int)}
 
 
-def _imagej_images(settings: Mapping[str, str]) -> int:
-    try:
-        return int(number(settings.get("images", "0")))
-    except ValueError:
-        return 0
-
-
-def _imagej_pixel(tiff: Any, settings: Mapping[str, str]) -> tuple[float, float, str] | None:
-    """Pixel size that ImageJ wrote: its unit in the settings, pixels per unit as the TIFF resolution."""
-    unit = LENGTHS.get(_unescaped(settings.get("unit", "")).lower())
-    if unit is None:
-        return None
-    sizes = []
-    for code in (X_RESOLUTION, Y_RESOLUTION):
-        tag = tiff_page(tiff).tags.get(code)
-        if tag is None or not isinstance(tag.value, tuple) or len(tag.value) != 2 or 0 in tag.value:
-            return None
-        sizes.append(tag.value[1] / tag.value[0])
-    return sizes[0], sizes[1], unit
-
-
-def _unescaped(text: str) -> str:
-    r"""Text with Java's ``\u00B5`` for what is not ASCII."""
-    return re.sub(r"\\u([0-9a-fA-F]{4})", lambda match: chr(int(match[1], 16)), text).strip()
-
-
-def _ome_pixel(description: str, facts: Facts) -> tuple[float, float, str] | None:
-    """Pixel size of OME-XML; its unit is the micrometre unless it says otherwise."""
-    if not description.startswith("<") or "<OME" not in description[:2000]:
-        return None
-    try:
-        root = parse_xml(description.encode())
-        pixels = next(root.iter("{*}Pixels"))
-        width, height = (number(pixels.get(f"PhysicalSize{axis}", "")) for axis in "XY")
-    except StopIteration:
-        return None
-    except ExtractionError as fault:
-        facts.warnings["Vendor Metadata"] = f"The description was not read: {fault}"
-        return None
-    except ValueError:
-        return None
-    unit = LENGTHS.get(pixels.get("PhysicalSizeXUnit", "µm").lower())
-    same = pixels.get("PhysicalSizeYUnit", "µm") == pixels.get("PhysicalSizeXUnit", "µm")
-    return (width, height, unit) if unit and same and width > 0 and height > 0 else None
+def _plain(value: Any) -> Any:
+    """A value of EXIF as JSON knows it; long blocks of bytes are maker's notes that nobody reads."""
+    if isinstance(value, bytes):
+        return clean(value) if len(value) <= TEXT_LIMIT else f"{len(value)} bytes"
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value[:64]]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return _number(value)
 
 
 def _is_complete(source: Source, kind: str) -> bool:

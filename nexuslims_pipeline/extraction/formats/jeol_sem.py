@@ -1,0 +1,174 @@
+"""Images of JEOL scanning microscopes, which are plain TIFF, BMP or JPEG with a ``.txt`` of the same name.
+
+Each line of the text is a key, with one or two ``$`` before it, a blank and the value; units are not written::
+
+    $CM_FORMAT JEOL-SEM
+    $CM_ACCEL_VOLT 1.00                       kV
+    $CM_MAG 1000
+    $$SM_WD 3.78                              mm
+    $CM_STAGE_POS -3.120 -3.559 4.6 0.0 0.0 0 mm: X Y Z; the angles after them stand in an order that differs
+    $CM_STAGE_POSITION X=37.1, Y=44.9, R=354.9, Z=16.9, T=0.0      newer: mm and degrees
+    $CM_FULL_SIZE 1280 960                    pixels of the picture; rows below them are the data bar
+    $$SM_MICRON_BAR 106                       pixels that ``$$SM_MICRON_MARKER 10um`` are long
+    $CM_FIELD_OF_VIEW 128.0µm 96.0µm          newer
+
+The layout is known from files and from those who read them, such as https://github.com/FAIRmat-NFDI/pynxtools-em and
+https://gitlab.misasa.okayama-u.ac.jp/gems/multi_stage.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import ClassVar, Final
+
+from nexuslims_pipeline.extraction.facts import Facts, bounded, entry
+from nexuslims_pipeline.extraction.model import Extractor
+from nexuslims_pipeline.extraction.raster import ImageFile, read_image
+from nexuslims_pipeline.extraction.vendor_text import describing, number, read_text, time_beside
+from nexuslims_pipeline.signals import Signal, Source
+
+IMAGES: Final = frozenset({".tif", ".tiff", ".bmp", ".jpg", ".jpeg", ".png"})
+MARK: Final = re.compile(r"^\$CM_(?:FORMAT\s+JEOL|ACCEL_VOLT|MAG\s|SIGNAL|FULL_SIZE\s)", re.MULTILINE)
+LINE: Final = re.compile(r"\${1,2}([A-Z][A-Z0-9_%]*)[ \t]*(.*)")
+LENGTHS: Final = re.compile(r"([\d.,]+)\s*([nµμu]m|mm)?")
+AXES: Final = {"X": "stage_x", "Y": "stage_y", "Z": "stage_z", "R": "stage_rotation", "T": "stage_tilt"}
+
+ENTRIES: Final = (
+    entry("acceleration_voltage", "kV", "CM_ACCEL_VOLT CM_ACCEL_VOLTAGE", never_zero=True),
+    entry("magnification", "", "CM_MAG", never_zero=True),
+    entry("working_distance", "mm", "SM_WD CM_WD", never_zero=True),
+    entry("emission_current", "µA", "SM_EMI_CURRENT CM_EMISSION", never_zero=True),
+    entry("scan_rotation", "deg", "SM_SCAN_ROTATION"),
+    entry("chamber_pressure", "Pa", "SM_PRESSURE_AT_LOW_VACUUM SM_PENNING_VAC", never_zero=True),
+    entry("frames", "", "SM_INTEG_NO CM_SCAN_AVERAGE", never_zero=True),
+    entry("detector_type", None, "CM_DETECTOR CM_DETECTOR_NAME FE_DETECTOR_NAME CM_SIGNAL CM_SIGNAL_NAME"),
+    entry("microscope", None, "CM_INSTRUMENT"),
+    entry("operator", None, "CM_OPERATOR"),
+    entry("Signal", None, "CM_SIGNAL CM_SIGNAL_NAME"),
+    entry("Comment", None, "CM_COMMENT"),
+    entry("Label", None, "CM_LABEL"),
+    entry("Column Mode", None, "SM_COLUMN_MODE"),
+    entry("Display Mode", None, "SM_DISPLAY_MODE"),
+    entry("Objective Aperture Number", "", "SM_OL_APERTURE"),
+    entry("Probe Number", "", "SM_PROBE_NO"),
+    entry("Probe Current Setting", None, "CM_PROBE_CURRENT"),
+    entry("Scan Speed", "", "CM_SCAN_SPEED"),
+    entry("Bias Voltage", "kV", "SM_GB_BIAS_VOLT", never_zero=True),
+    entry("Micron Bar", None, "SM_MICRON_MARKER"),
+    entry("Contrast", "", "CM_CONTRAST", "Detector Settings"),
+    entry("Brightness", "", "CM_BRIGHTNESS", "Detector Settings"),
+)
+"""Places are keys without their ``$``."""
+
+
+class JeolSem(Extractor):
+    """Images of JEOL scanning microscopes, and their texts where those are alone."""
+
+    name: ClassVar[str] = "jeol_sem"
+    format_name: ClassVar[str] = "JEOL SEM"
+    version: ClassVar[str] = "1"
+    extensions: ClassVar[frozenset[str]] = IMAGES | {".txt"}
+
+    def accepts(self, source: Source, head: bytes) -> bool:  # noqa: ARG002 - the text says it
+        """Whether it has such a text beside it, or is one."""
+        return describing(source, ".txt", MARK) is not None
+
+    def extract(self, source: Source) -> list[Signal]:
+        """Read the one image, or the text alone.
+
+        Raises
+        ------
+        ExtractionError
+            If it is no readable image.
+        """
+        path = describing(source, ".txt", MARK)
+        text = read_text(path) if path else ""
+        values = parse_lines(text)
+        facts = Facts()
+        facts.add_entries(ENTRIES, lambda key: values.get(key, ""))
+        _add_stage(values, facts)
+        signal = Signal(
+            "Image",
+            "SEM_Imaging",
+            name=values.get("CM_TITLE", ""),
+            acquired=_acquired(values, facts, source),
+            native=bounded({"JEOL-SEM": values}),
+        )
+        if path == source.path:
+            signal.dataset_type, signal.text = "Misc", text
+            return [facts.give_to(signal)]
+        image = read_image(source.path)
+        _add_size(values, image, facts)
+        return [image.give_to(signal, facts)]
+
+
+def parse_lines(text: str) -> dict[str, str]:
+    """Values by key, without ``$``; of a key that comes twice the first."""
+    values: dict[str, str] = {}
+    for line in text.split("\n"):
+        if parts := LINE.match(line):
+            values.setdefault(parts[1], parts[2].strip())
+    return values
+
+
+def _add_stage(values: Mapping[str, str], facts: Facts) -> None:
+    named = dict(re.findall(r"([XYZRT])\s*=\s*(-?[\d.]+)", values.get("CM_STAGE_POSITION", "")))
+    listed = values.get("CM_STAGE_POS", "").split()
+    if not named and len(listed) >= 3:
+        named = dict(zip("XYZ", listed, strict=False))
+        if angles := listed[3:5]:
+            if all(angle.strip("0.-") == "" for angle in angles):
+                named |= {"R": "0", "T": "0"}
+            else:
+                facts.add("Stage Angles", f"{' '.join(angles)} (degrees)")
+    for axis, name in AXES.items():
+        facts.add_written(name, named.get(axis, ""), "deg" if axis in "RT" else "mm")
+
+
+def _add_size(values: Mapping[str, str], image: ImageFile, facts: Facts) -> None:
+    """Pixel size: of the field of view, else of the micron bar; both are those of the full picture."""
+    rows, columns = image.raster.shape[-2:]
+    full = [number(text) for text in _numbers(values, "CM_FULL_SIZE", "CM_IMAGE_SIZE")[:2]] or [columns, rows]
+    if len(full) < 2 or not all(full):
+        full = [columns, rows]
+    scale = full[0] / columns
+    if scale == 1 and full[1] < rows:
+        facts.add("Data Bar Rows", rows - int(full[1]))
+    view = LENGTHS.findall(values.get("CM_FIELD_OF_VIEW", ""))
+    if len(view) == 2:
+        for side, (value, unit), count in zip(("width", "height"), view, full, strict=True):
+            facts.add_written(f"pixel_{side}", f"{value} {unit or 'µm'}")
+            _scale(facts, side, value, unit, scale / count)
+        return
+    bar = _numbers(values, "SM_MICRON_BAR")
+    marker = LENGTHS.search(values.get("SM_MICRON_MARKER", ""))
+    if bar and marker and number(bar[0]) > 0:
+        for side in ("width", "height"):
+            _scale(facts, side, marker[1], marker[2], scale / number(bar[0]))
+
+
+def _scale(facts: Facts, side: str, value: str, unit: str, factor: float) -> None:
+    facts.fields.pop(f"pixel_{side}", None)
+    facts.extensions.pop(f"pixel_{side}", None)
+    facts.add_written(f"pixel_{side}", value, (unit or "µm").replace("u", "µ").replace("μ", "µ"))
+    if f"pixel_{side}" in facts.fields:
+        facts.fields[f"pixel_{side}"] *= factor
+
+
+def _numbers(values: Mapping[str, str], *keys: str) -> list[str]:
+    """The numbers at the first of `keys` that has some."""
+    return next((found for key in keys if (found := re.findall(r"\d{1,9}(?:\.\d+)?", values.get(key, "")))), [])
+
+
+def _acquired(values: Mapping[str, str], facts: Facts, source: Source) -> datetime | None:
+    date, time = values.get("CM_DATE", ""), values.get("CM_TIME", "")
+    if not date:
+        return None
+    try:
+        return time_beside(date, time or "0:00", source.modified)
+    except ValueError:
+        facts.warnings["Creation Time"] = f"The file says {f'{date} {time}'[:80]!r}, which is no date and time."
+        return None
+
+
+EXTRACTOR = JeolSem()
