@@ -28,7 +28,7 @@ BY_CONTENT = {
     "example_bytes_string_metadata.emd": "Spectrum",
     "example_object_dtype_data.emd": "Misc",
 }
-"""Files that the corpus calls something else: an image at 120 kX in imaging mode, a row of numbers, a table of texts."""
+"""Files that the corpus calls something else: an image at 120 kX in imaging mode, a row of numbers, texts."""
 
 
 def corpus_rows() -> list[dict[str, str]]:

@@ -100,8 +100,8 @@ def axis_of(dataset: Any, size: int) -> Axis:
 
     if dataset is None or getattr(dataset, "shape", None) is None:
         return Axis(size)
-    name = str(_attribute(dataset, "name"))
-    units = unit_of(_attribute(dataset, "units"))
+    name = str(attribute(dataset, "name"))
+    units = unit_of(attribute(dataset, "units"))
     try:
         ensure_own_numbers(dataset)
         values = dataset[:2] if dataset.ndim == 1 and 2 <= dataset.size <= LONGEST_AXIS else np.empty(0)
@@ -119,9 +119,10 @@ def axis_of(dataset: Any, size: int) -> Axis:
     return Axis(size, float(f"{step:.7g}") if values.dtype.itemsize < 8 else tidy(step), float(start), units, name)
 
 
-def _attribute(dataset: Any, name: str) -> Any:
+def attribute(owner: Any, name: str) -> Any:
+    """Attribute of a group or dataset as plain Python; empty when there is none, or it cannot be read."""
     try:
-        return plain_value(dataset.attrs[name]) if name in dataset.attrs else ""
+        return plain_value(owner.attrs[name]) if name in owner.attrs else ""
     except (OSError, TypeError, ValueError, KeyError, RuntimeError):
         return ""
 

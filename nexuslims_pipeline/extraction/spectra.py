@@ -2,7 +2,10 @@
 
 from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import Any, Final
+
+BLOCK_BYTES: Final = 32 << 20
+"""Spectra that are held at once while a few of their channels are taken."""
 
 
 class Spectra:
@@ -35,5 +38,11 @@ class Spectra:
         parts = (*parts[:place], *(slice(None),) * (self.ndim - place - len(tail)), *tail)
         positions = self.shape[:-1]
         chosen = np.arange(prod(positions)).reshape(positions)[parts[:-1]]
-        spectra = np.asarray(self._read(chosen.ravel()))[:, parts[-1]]
+        block = max(1, BLOCK_BYTES // (self.shape[-1] * self.dtype.itemsize))
+        places = chosen.ravel()
+        blocks = [
+            np.asarray(self._read(places[first : first + block]))[:, parts[-1]]
+            for first in range(0, max(1, len(places)), block)
+        ]
+        spectra = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
         return spectra.reshape(chosen.shape + spectra.shape[1:])

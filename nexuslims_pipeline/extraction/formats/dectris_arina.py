@@ -13,6 +13,7 @@ Links to other files are never followed: data files are read where they are know
 ``photon_energy`` is the energy of the electrons. https://media.dectris.com/filewriter_1_x_documentation.pdf
 """
 
+import contextlib
 import re
 from bisect import bisect_right
 from datetime import datetime
@@ -237,8 +238,11 @@ def _ensure_readable(dataset: Any) -> None:
     for number in range(plan.get_nfilters()):
         code, _, _, name = plan.get_filter(number)
         if not h5py.h5z.filter_avail(code):
+            with contextlib.suppress(ImportError):
+                import hdf5plugin  # noqa: F401 - registers Dectris's filters with HDF5
+        if not h5py.h5z.filter_avail(code):
             words = name.decode("ascii", "replace")[:60] or str(code)
-            msg = f"its frames are compressed by {words}, for which no HDF5 filter is installed"
+            msg = f"its frames are compressed by {words}, for which the extra 'formats' has to be installed"
             raise ExtractionError(msg)
 
 

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Final
 from nexuslims_pipeline.extraction.emd import (
     add_microscope,
     arrangement,
+    attribute,
     dimensions,
     kind_of,
     reordered,
@@ -32,7 +33,6 @@ from nexuslims_pipeline.extraction.hdf5 import (
     is_hdf5,
     mentions,
     open_hdf5,
-    plain_value,
     resolved,
     tree_of,
 )
@@ -63,7 +63,7 @@ class NcemEmd(Extractor):
             with open_hdf5(source.path) as file:
                 if any(name in file for name in OTHERS):
                     return False
-                return str(_attribute(file, "version_major")) in ("0", "") and any(True for _ in _arrays(file))
+                return str(attribute(file, "version_major")) in ("0", "") and any(True for _ in _arrays(file))
         except ExtractionError:
             is_other = any(mentions(source, head, name.encode()) for name in (*OTHERS, "Velox", "authoring_program"))
             return mentions(source, head, b"emd_group_type", b"dim1") and not is_other
@@ -102,17 +102,10 @@ def _arrays(file: Any) -> Iterator[Any]:
             if address in seen:
                 continue
             seen.add(address)
-            if str(_attribute(found, "emd_group_type")) == "1" and "data" in found:
+            if str(attribute(found, "emd_group_type")) == "1" and "data" in found:
                 yield found
             else:
                 waiting.append((found, depth + 1))
-
-
-def _attribute(owner: Any, name: str) -> Any:
-    try:
-        return plain_value(owner.attrs[name]) if name in owner.attrs else ""
-    except (OSError, TypeError, ValueError, KeyError, RuntimeError):
-        return ""
 
 
 def _signal(source: Source, group: Any, tree: Mapping[str, Any]) -> Signal:

@@ -19,7 +19,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Final
 
-from nexuslims_pipeline.extraction.emd import add_microscope, dimensions, is_energy_axis, is_pattern_axis, unit_of
+from nexuslims_pipeline.extraction.emd import (
+    add_microscope,
+    attribute,
+    dimensions,
+    is_energy_axis,
+    is_pattern_axis,
+    unit_of,
+)
 from nexuslims_pipeline.extraction.facts import Facts, bounded
 from nexuslims_pipeline.extraction.hdf5 import (
     MAX_DEPTH,
@@ -27,7 +34,6 @@ from nexuslims_pipeline.extraction.hdf5 import (
     is_hdf5,
     mentions,
     open_hdf5,
-    plain_value,
     resolved,
     tree_of,
 )
@@ -59,7 +65,7 @@ class Py4dstem(Extractor):
             return False
         try:
             with open_hdf5(source.path) as file:
-                if str(_attribute(file, "emd_group_type")) == "file" and str(_attribute(file, "version_major")) == "1":
+                if str(attribute(file, "emd_group_type")) == "file" and str(attribute(file, "version_major")) == "1":
                     return True
                 return any(hasattr(resolved(file, name), "keys") for name in ROOTS)
         except ExtractionError:
@@ -113,16 +119,9 @@ def _groups(file: Any) -> Iterator[Any]:
                 waiting.append((found, depth + 1))
 
 
-def _attribute(owner: Any, name: str) -> Any:
-    try:
-        return plain_value(owner.attrs[name]) if name in owner.attrs else ""
-    except (OSError, TypeError, ValueError, KeyError, RuntimeError):
-        return ""
-
-
 def _type_of(group: Any) -> str:
     """``array``, ``pointlist`` …; the numbers of older versions are turned into these words."""
-    told = str(_attribute(group, "emd_group_type"))
+    told = str(attribute(group, "emd_group_type"))
     return {"1": "array", "2": "pointlist", "3": "pointlistarray"}.get(told, told)
 
 
@@ -137,7 +136,7 @@ def _array(group: Any) -> Any:
 def _shared_facts(file: Any, groups: list[Any]) -> Facts:
     """What the file says of the microscope, and of py4DSTEM."""
     facts = Facts()
-    program = str(_attribute(file, "authoring_program"))
+    program = str(attribute(file, "authoring_program"))
     facts.add("software", program or "py4DSTEM")
     for group in [file, *groups]:
         for place in ("metadatabundle/microscope", "metadatabundle/calibration", "microscope", "calibration"):
@@ -166,7 +165,7 @@ def _signal(source: Source, group: Any, data: Any, shared: Facts) -> Signal:
     facts.fields, facts.extensions, facts.warnings = (
         dict(each) for each in (shared.fields, shared.extensions, shared.warnings)
     )
-    made_by = str(_attribute(group, "python_class"))
+    made_by = str(attribute(group, "python_class"))
     axes = _axes(group, data)
     kind = _kind(axes, made_by)
     facts.add("Made As", made_by)
