@@ -526,7 +526,9 @@ def test_edax_map_takes_its_calibration_from_the_files_beside_it(tmp_path: Path)
     bare = read_one(path)
     assert (bare.dataset_type, bare.shape, "channel_size" in bare.fields) == ("SpectrumImage", (2, 3, 16), False)
     assert bare.extensions["Electron Image"] == "area1.bmp"
-    write(tmp_path, "map.spc", spc())
+    damaged = write(tmp_path, "map.spc", spc()[:100])
+    assert "was not read" in read_one(path).warnings["Channel Size"]
+    damaged.write_bytes(spc())
     ipr = bytearray(400)
     struct.pack_into("<HH48xHhhIHff", ipr, 0, 334, 1, 2000, 0, 35, 50_000, 10, 0.25, 0.5)
     write(tmp_path, "map.ipr", bytes(ipr))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nexuslims_pipeline.extraction.facts import ARRAY_VALUES, TEXT_CHARACTERS
+from nexuslims_pipeline.extraction.faults import in_words
 from nexuslims_pipeline.extraction.model import ExtractionError
 from nexuslims_pipeline.extraction.vendor_text import decode
 from nexuslims_pipeline.signals import Source
@@ -45,7 +46,7 @@ def open_hdf5(path: Path) -> Iterator[Any]:
     except (OSError, RuntimeError, KeyError, ValueError) as fault:
         if isinstance(fault, ExtractionError):
             raise
-        msg = f"the HDF5 file is cut off or damaged: {str(fault)[:200]}"
+        msg = f"the HDF5 file is cut off or damaged: {in_words(fault)}"
         raise ExtractionError(msg) from fault
 
 

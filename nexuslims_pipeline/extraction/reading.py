@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nexuslims_pipeline.extraction.faults import in_words
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.plugins import preview_plugins
 from nexuslims_pipeline.extraction.profiles.applying import apply_profiles
@@ -79,7 +80,7 @@ def read_file(source: Source, root: Path, *, previews: bool = True, rules: SiteR
         transient = fault.errno in TRANSIENT
         return unread(source, f"it cannot be read: {fault.strerror or fault}", reader=reader, transient=transient)
     except Exception as fault:  # a damaged vendor file may raise anything
-        return unread(source, f"it is damaged or of an unknown variant ({_words(fault)})", reader=reader)
+        return unread(source, f"it is damaged or of an unknown variant ({in_words(fault)})", reader=reader)
 
 
 def ensure_plain_file(path: Path, root: Path) -> None:
@@ -159,7 +160,7 @@ def _preview(signal: Signal, source: Source, index: int, count: int) -> bytes | 
     try:
         return _package_preview(signal, caption) or draw_preview(signal, caption)
     except Exception as fault:  # pixels may be damaged where the metadata are not
-        signal.warnings["Preview"] = f"It could not be drawn: {_words(fault)}"
+        signal.warnings["Preview"] = f"It could not be drawn: {in_words(fault)}"
         return None
 
 

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from nexuslims_pipeline.extraction.facts import METRES, Facts, bounded, is_reciprocal, spectral_type
+from nexuslims_pipeline.extraction.faults import in_words
 from nexuslims_pipeline.extraction.hdf5 import check_hdf5
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.vendor_text import local_time
@@ -192,7 +193,7 @@ class RosettaSciIOExtractor(Extractor):
             msg = f"the reader for this format needs a Python package that is not installed: {fault}"
             raise ExtractionError(msg) from fault
         except Exception as fault:
-            msg = f"RosettaSciIO's reader {self.reader!r} failed: {type(fault).__name__}: {str(fault)[:300]}"
+            msg = f"RosettaSciIO's reader {self.reader!r} failed: {in_words(fault)}"
             raise ExtractionError(msg) from fault
         msg = f"it holds {size / 1e9:.1f} GB of numbers, more than its reader can take at once"
         raise ExtractionError(msg)

@@ -108,21 +108,21 @@ class EdaxSpd(Extractor):
 def _energy_axis(source: Source, channels: int, facts: Facts) -> tuple[Axis, Signal | None]:
     """Energy axis and everything else that the spectrum beside the map tells."""
     path = _beside(source, ".spc")
-    if path is not None:
-        status = path.stat()
-        companion = Source(path, source.modified, status.st_size)
-        with path.open("rb") as file:
-            is_spectrum = SPECTRUM.accepts(companion, file.read(4096))
-        if is_spectrum:
-            [signal] = SPECTRUM.extract(companion)
-            facts.fields |= signal.fields
-            facts.extensions |= {
-                name: value for name, value in signal.extensions.items() if name != "Number of Channels"
-            }
-            known = signal.pixels.axes[-1] if signal.pixels else Axis(channels)
-            return Axis(channels, known.scale, known.offset, known.units, "Energy"), signal
-    facts.warnings["Channel Size"] = f"The energies are not known: there is no {source.path.stem}.spc beside the map."
-    return Axis(channels, name="Channel"), None
+    if path is None:
+        facts.warnings["Channel Size"] = (
+            f"The energies are not known: there is no {source.path.stem}.spc beside the map."
+        )
+        return Axis(channels, name="Channel"), None
+    companion = Source(path, source.modified, path.stat().st_size)
+    try:
+        [signal] = SPECTRUM.extract(companion)
+    except ExtractionError as fault:
+        facts.warnings["Channel Size"] = f"The energies are not known, since {path.name} was not read: {fault}."
+        return Axis(channels, name="Channel"), None
+    facts.fields |= signal.fields
+    facts.extensions |= {name: value for name, value in signal.extensions.items() if name != "Number of Channels"}
+    known = signal.pixels.axes[-1] if signal.pixels else Axis(channels)
+    return Axis(channels, known.scale, known.offset, known.units, "Energy"), signal
 
 
 def _image_settings(source: Source, facts: Facts) -> dict[str, Any]:

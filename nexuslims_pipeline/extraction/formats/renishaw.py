@@ -239,7 +239,7 @@ class _SettingsReader:
         for kind, number, value in entries:
             name = names.get(number, str(number))
             if kind == "p" and depth < SETTINGS_DEPTH:
-                result.setdefault(name, self.named(*value, names, depth + 1))
+                result.setdefault(name, self.named(value[0], value[1], names, depth + 1))
             elif kind == "u":
                 result.setdefault(name, _text(self._raw[slice(*value)]))
             elif kind not in "kbp":
