@@ -261,6 +261,7 @@ def test_edax_spectrum_has_its_golden_values_and_those_of_rosettasciio() -> None
         "stage_tilt": -1,
         "detector_energy_resolution": 125.1621,
         "working_distance": 9.75,
+        "shaping_time": 7.68,
     }
     assert sorted(signal.fields["elements"]) == ["Co", "O", "S"]
     assert signal.extensions["Ending Energy"].m_as("keV") == 20.475
@@ -286,7 +287,7 @@ def test_msa_export_agrees_with_its_spc() -> None:
     assert exported.fields["elements"] == spc.fields["elements"]
     assert exported.fields["takeoff_angle"].m_as("deg") == 35.5
     assert exported.fields["detector_energy_resolution"].m_as("eV") == 125.2
-    assert exported.extensions["Amplifier Time"].m_as("µs") == 7.68
+    assert exported.fields["shaping_time"].m_as("µs") == spc.fields["shaping_time"].m_as("µs") == 7.68
     assert exported.extensions["Active Layer Thickness"].m_as("cm") == 0.1
     assert "real_time" not in exported.fields
     assert "0" in exported.warnings["real_time"]
@@ -303,7 +304,7 @@ def test_eels_of_the_standard_has_the_units_of_the_standard() -> None:
     assert plain.data_type == spelt.data_type == "TEM_EELS"
     assert plain.fields == spelt.fields
     assert plain.name == "NIO EELS OK SHELL - Second line of the title - Third line of the title"
-    assert plain.fields["beam_current"].m_as("nA") == 12.345
+    assert plain.fields["probe_current"].m_as("nA") == 12.345
     assert plain.fields["collection_angle"].m_as("mrad") == 3.4
     assert plain.fields["magnification"] == 100
     assert plain.extensions["Operation Mode"] == "Imaging"

@@ -145,8 +145,13 @@ GOLDEN = {
         "exposure_time": "0.05 s",
         "channel_size": "0.1 eV",
         "Cs": "1 mm",
-        "Binning (Vertical)": "128",
-        "GMS Version": "2.32.888.0",
+        "binning": "1 × 128",
+        "frames": "5",
+        "entrance_aperture": "2.5 mm",
+        "energy_loss": "0 eV",
+        "slit_width": "None",
+        "projection_mode": "DIFFRACTION",
+        "software": "Gatan Microscopy Suite 2.32.888.0",
     },
     "dm4/Titan_EDS_SI_dataZeroed.dm4": {
         "acceleration_voltage": "300000 V",
@@ -166,13 +171,35 @@ GOLDEN = {
         "magnification": "2500.0",
         "dwell_time": "10 µs",
         "stage_rotation": "341 deg",
+        "working_distance": "11767 µm",
         "pixel_width": "18325.3 nm",
     },
     "dm3/Fei HAADF-DE_location.dm3": {
         "acceleration_voltage": "200000 V",
         "magnification": "1300000.0",
         "horizontal_field_width": "0.0880972 µm",
-        "Microscope": "FEI Titan",
+        "microscope": "FEI Titan",
+        "Microscope Interface": "FEI Tecnai Remote",
+        "detector_type": "HAADF",
+        "flyback_time": "400 µs",
+        "dwell_time": "1.4 µs",
+        "frames": "None",
+    },
+    "dm3/multi_signal.dm3": {"frames": "4", "detector_type": "HAADF", "dwell_time": "32.4 µs"},
+    "dm3/08_carbon.dm3": {
+        "microscope": "NCEM TEAM 0.5",
+        "extraction_voltage": "4000 V",
+        "emission_current": "222 µA",
+        "spot_size": "4",
+        "defocus": "0.183 µm",
+        "condenser_aperture": "150 µm",
+        "Objective Aperture": "retracted",
+        "entrance_aperture": "2.5 mm",
+        "energy_loss": "260 eV",
+        "slit_width": "None",
+        "stage_x": "None",
+        "C2 Lens": "31.814 %",
+        "Tecnai Mode": "TEM uP SA Zoom Image",
     },
     "dm3/test_STEM_image.dm3": {
         "pixel_width": "0.248538 nm",
@@ -238,7 +265,7 @@ def test_golden_values(name: str) -> None:
     ("name", "data_types"),
     [
         ("dm3/Titan_EELS_proc_1_dataZeroed.dm3", ["STEM_EELS"] * 4),
-        ("dm3/multi_signal.dm3", ["STEM_HAADF", "STEM_Spectrum"]),
+        ("dm3/multi_signal.dm3", ["STEM_HAADF", "STEM_Imaging"]),
         ("dm3/Titan_FFT.dm3", ["STEM_Imaging"]),
         ("dm3/test-EDS_spectrum.dm3", ["STEM_EDS"]),
         ("dm3/test_diffraction_pattern_tags_removed.dm3", ["TEM_Diffraction"]),
@@ -393,7 +420,7 @@ def test_a_scan_of_patterns_is_turned_to_have_the_patterns_last() -> None:
     units = {"0": ("nm", 4), "1": ("nm", 3), "2": ("1/nm", 5), "3": ("1/nm", 6)}
     dimensions = {n: {"Origin": 0.0, "Scale": 1.0, "Units": unit} for n, (unit, _) in units.items()}
     sizes_by_place = {n: size for n, (_, size) in units.items()}
-    image = dm._Image({"ImageData": {"Dimensions": sizes_by_place, "Calibrations": {"Dimension": dimensions}}}, {})
+    image = dm.TaggedImage({"ImageData": {"Dimensions": sizes_by_place, "Calibrations": {"Dimension": dimensions}}}, {})
     assert (image.dataset_type, image.shape, image.order) == ("Diffraction", (3, 4, 6, 5), (2, 3, 0, 1))
 
 

@@ -18,6 +18,7 @@ layout     ``type`` | ``15, name length, fields, (name length, type)…`` | ``18
 
 import mmap
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -184,6 +185,27 @@ def _scalar(code: int, byte_order: str) -> struct.Struct:
     return struct.Struct(byte_order + _STRUCT_CODES[code])
 
 
+def dig(tree: Any, *names: str) -> Any:
+    """What is in nested groups, None where there is no such tag."""
+    for name in names:
+        if not isinstance(tree, Mapping):
+            return None
+        tree = tree.get(name)
+    return tree
+
+
+def text_at(tree: Any, *names: str) -> str:
+    """Text in nested groups, empty where there is none."""
+    found = dig(tree, *names)
+    return found.strip() if isinstance(found, str) else ""
+
+
+def group_at(tree: Any, *names: str) -> dict[str, Any]:
+    """Group in nested groups, empty where there is none."""
+    found = dig(tree, *names)
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
 def decoded(raw: bytes) -> str:
     """Text in UTF-8, or as old versions wrote it ("µm") in Latin-1."""
     try:
@@ -226,9 +248,14 @@ def read_tags(path: Path) -> tuple[dict[str, Any], str]:
             msg = "the file is empty"
             raise ExtractionError(msg) from None
         with content:
-            try:
-                reader = _TagReader(content)
-                return reader.read(), reader.byte_order
-            except struct.error:
-                msg = f"the file is cut off or damaged: it ends at byte {len(content)}, within its tags"
-                raise ExtractionError(msg) from None
+            return parse_tags(content)
+
+
+def parse_tags(content: "mmap.mmap | bytes") -> tuple[dict[str, Any], str]:
+    """As `read_tags`, of what is in a file already opened or of a copy within another file."""
+    try:
+        reader = _TagReader(content)
+        return reader.read(), reader.byte_order
+    except struct.error:
+        msg = f"the file is cut off or damaged: it ends at byte {len(content)}, within its tags"
+        raise ExtractionError(msg) from None

@@ -18,6 +18,7 @@ NATIVE_VALUES = 50_000
 """Values kept of one native tree: about 2 MB of JSON."""
 ARRAY_VALUES = 64
 """Longest array that is kept number by number in a native tree."""
+PLAIN_NUMBERS = frozenset({bool, int, float, type(None)})
 TEXT_CHARACTERS = 8_000
 """Longest text that is kept in a native tree."""
 METRES = {
@@ -274,7 +275,9 @@ def bounded(tree: Any, limit: int = NATIVE_VALUES) -> Any:
 
     def copy(value: Any, depth: int) -> Any:
         left[0] -= 1
-        if isinstance(value, Mapping):
+        if type(value) in PLAIN_NUMBERS:
+            return value
+        if isinstance(value, dict | Mapping):
             return copy_mapping(value, depth)
         if hasattr(value, "dtype") and hasattr(value, "shape"):
             if value.shape and math.prod(value.shape) > ARRAY_VALUES:

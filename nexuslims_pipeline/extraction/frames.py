@@ -4,6 +4,8 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
+from nexuslims_pipeline.extraction.hdf5 import complete
+
 
 class Frames:
     """Images that are read one by one when they are sliced: of several files, or stored in a code of their own.
@@ -22,7 +24,7 @@ class Frames:
     def __getitem__(self, key: Any) -> Any:
         import numpy as np
 
-        parts = _complete(key, self.ndim)
+        parts = complete(key, self.ndim)
         scan, inner = parts[: len(self._scan)], parts[len(self._scan) :]
         numbers = np.zeros((), np.int64)
         for size, part in zip(self._scan, scan, strict=True):
@@ -32,14 +34,6 @@ class Frames:
             return frames[0]
         inside = frames[0].shape if frames else np.empty(self.shape[-2:], np.bool_)[inner].shape
         return np.array(frames, self.dtype).reshape(numbers.shape + inside)
-
-
-def _complete(key: Any, count: int) -> tuple[Any, ...]:
-    """One index for each of `count` axes."""
-    parts = key if isinstance(key, tuple) else (key,)
-    place = next((n for n, part in enumerate(parts) if part is Ellipsis), len(parts))
-    tail = parts[place + 1 :]
-    return (*parts[:place], *(slice(None),) * (count - place - len(tail)), *tail)
 
 
 def present_part(scan: tuple[int, ...], frames: int) -> tuple[int, ...]:

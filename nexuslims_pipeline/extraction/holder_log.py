@@ -36,6 +36,9 @@ class LogTable:
     odd_lines: int = 0
     """Lines with more or fewer values than names."""
     is_complete: bool = True
+    """Whether all of it was read."""
+    has_end: bool = True
+    """Whether its last line has one."""
 
     @property
     def rows(self) -> int:
@@ -49,8 +52,9 @@ class LogTable:
         return np.array(self.numbers[self.names.index(name)]) if name in self.names else np.full(self.rows, np.nan)
 
 
-def lines_of(file: BinaryIO, limit: int = READ_LIMIT) -> Iterator[str]:
-    """Decoded lines, without their ends, from the first `limit` bytes that are left."""
+def _lines(file: BinaryIO) -> Iterator[str]:
+    """Decoded lines, without their ends, of the first `READ_LIMIT` bytes that are left."""
+    limit = READ_LIMIT
     while limit > 0 and (raw := file.readline(min(LONGEST_LINE, limit))):
         limit -= len(raw)
         yield decode(raw)[0].rstrip("\n")
@@ -85,8 +89,8 @@ def read_table(
     table = LogTable(tuple(names), [array("d") for _ in names])
     at = table.names.index(notes) if notes else -1
     readers: list[Callable[[str], float]] = [seconds_of_day if name == clock else float for name in names]
-    for line in lines_of(file):
-        cells = [cell.strip() for cell in line.split(separator)]
+    for line in _lines(file):
+        cells = line.split(separator)
         beyond = len(cells) - len(names)
         if notes and beyond > 0:
             cells[at : at + beyond + 1] = [separator.join(cells[at : at + beyond + 1])]
@@ -94,11 +98,14 @@ def read_table(
         if not 0 <= beyond <= spare:
             table.odd_lines += bool(line.strip())
             continue
-        if notes and cells[at] and len(table.notes) < MOST_NOTES:
-            table.notes.append((table.rows, cells[at]))
+        if notes and cells[at].strip() and len(table.notes) < MOST_NOTES:
+            table.notes.append((table.rows, cells[at].strip()))
         for index, (reader, cell) in enumerate(zip(readers, cells, strict=False)):
-            _keep(table, index, cell, reader)
+            _keep(table, index, cell.strip(), reader)
     table.is_complete = not file.read(1)
+    if table.is_complete and file.tell() > 0:
+        file.seek(-1, 1)
+        table.has_end = file.read(1) in b"\r\n"
     return table
 
 
@@ -177,6 +184,8 @@ def _varies(values: Any) -> bool:
 def _warn(table: LogTable, facts: Facts) -> None:
     if table.odd_lines:
         facts.warnings["Log Entries"] = f"{table.odd_lines} lines could not be read (a copy that broke off?)."
+    if not table.has_end:
+        facts.warnings["Log"] = "Its last line has no end, so that its last value may be cut (a copy that broke off?)."
     if not table.is_complete:
         facts.warnings["Log"] = f"Only its first {READ_LIMIT >> 20} MB are read."
 

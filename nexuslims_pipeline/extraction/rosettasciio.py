@@ -55,6 +55,7 @@ VALUES: dict[str, tuple[str, str | None]] = {
     "Detector.EDS.azimuth_angle": ("azimuthal_angle", "deg"),
     "Detector.EDS.elevation_angle": ("elevation_angle", "deg"),
     "Detector.EDS.energy_resolution_MnKa": ("detector_energy_resolution", "eV"),
+    "Detector.EDS.detector": ("detector_type", None),
     "Detector.EDS.detector_type": ("detector_type", None),
     "Detector.EELS.collection_angle": ("collection_angle", "mrad"),
     "Detector.EELS.exposure": ("exposure_time", "s"),

@@ -9,7 +9,7 @@ from zoneinfo import available_timezones
 from nexuslims_pipeline.extraction.reading import ReadFile
 from nexuslims_pipeline.extraction.sidecar import preview_path
 from nexuslims_pipeline.files import to_location, write_bytes
-from nexuslims_pipeline.inventory.companions import companion_names
+from nexuslims_pipeline.inventory.companions import companions_of
 from nexuslims_pipeline.metadata.fields import FIELDS
 from nexuslims_pipeline.signals import Source
 
@@ -50,13 +50,13 @@ def source_of(path: Path) -> Source:
     """A file with the companions that lie beside it."""
     real = path.resolve(strict=True)
     status = real.stat()
-    wanted = set(companion_names(real.name))
+    beside = companions_of(real.name, [entry.name for entry in os.scandir(real.parent)])
     return Source(
         path=real,
         modified=datetime.fromtimestamp(status.st_mtime_ns // 1000 / 1e6, UTC),
         size=status.st_size,
         time_zone=_zone_of_this_machine(),
-        companions=tuple(sorted(p for p in real.parent.iterdir() if p.name.lower() in wanted and p.is_file())),
+        companions=tuple(sorted(path for name in beside if (path := real.with_name(name)).is_file())),
     )
 
 

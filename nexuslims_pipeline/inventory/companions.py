@@ -12,9 +12,7 @@ from typing import Literal, TypeAlias
 
 from nexuslims_pipeline.inventory.model import FoundFile
 
-Base: TypeAlias = Literal[
-    "stem", "name", "series", "dashed", "first", "master", "exposure", "acquisition", "folder"
-]
+Base: TypeAlias = Literal["stem", "name", "series", "dashed", "first", "master", "exposure", "acquisition", "folder"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +25,8 @@ class Rule:
     """Of ``a_1.ser``: stem ``a_1``, name ``a_1.ser``, series ``a``, dashed ``a_1-ser``; folder: nothing.
 
     The others are stems without the ending that marks the main file: first ``a`` of ``a_000.tvips``, master ``a`` of
-    ``a_master.h5``, exposure ``a`` of ``a_fractions.tiff`` or ``a_EER.eer`` (or of ``a.mrc``), acquisition
-    ``20241021_00405`` of ``20241021_00405_movie.mrc``.
+    ``a_master.h5``, exposure ``a`` of ``a_fractions.tiff``, ``a_EER.eer`` or ``a.mrc``, acquisition ``20241021_00405``
+    of ``20241021_00405_movie.mrc``. Pictures have an exposure only under the names that EPU gives.
     """
     companions: tuple[str, ...]
     """Endings; ``######`` stands for that many digits, a single ``#`` for a number."""
@@ -64,7 +62,10 @@ FEW = 16
 """Files that a rule about a whole folder may put to one file: with more of them, lying in one folder says nothing."""
 _SELECTORS = frozenset(extension for rule in RULES for extension in rule.extensions)
 _ENDINGS = tuple(dict.fromkeys(ending for rule in RULES for ending in rule.companions))
-_EXPOSURE = re.compile(r"_(?:fractions|eer)$", re.IGNORECASE)
+_MOVIE = re.compile(r"_(?:fractions|eer)$")
+_EPU_NAMES = ("foilhole_", "gridsquare_", "atlas_", "tile_")
+"""Pictures of other names may lie beside an .xml that is data of its own."""
+_PICTURES = frozenset({".tif", ".tiff", ".jpg", ".jpeg"})
 _ACQUISITION = re.compile(r"\d{8}_\d+(?=_)")
 
 
@@ -111,9 +112,7 @@ def related(inside: Collection[str], outside: Iterable[str]) -> list[str]:
     """Names of `outside` that describe one of `inside` or are described by one; all in one folder."""
     wanted = {key for name in inside for key in _wanted(name)}
     present = {key for name in inside if extension_of(name) in COMPANION_EXTENSIONS for key in _keys(name)}
-    return [
-        name for name in outside if not wanted.isdisjoint(_keys(name)) or not present.isdisjoint(_wanted(name))
-    ]
+    return [name for name in outside if not wanted.isdisjoint(_keys(name)) or not present.isdisjoint(_wanted(name))]
 
 
 def group(files: Iterable[FoundFile]) -> tuple[Group, ...]:
@@ -165,9 +164,14 @@ def _keys(name: str) -> Iterator[str]:
 
 @cache
 def _pattern(ending: str) -> re.Pattern[str]:
-    """Names that end like `ending`; without a stem of its own it is the whole name."""
-    digits = re.sub(r"(?:\\#)+", lambda run: r"\d+" if len(run[0]) == 2 else rf"\d{{{len(run[0]) // 2}}}", re.escape(ending))
-    return re.compile(("" if ending[0] in "._" else "(?:(?<=/)|^)") + digits + "$", re.ASCII)
+    """Names that end like `ending`, or that are like it where it is a whole name."""
+
+    def digits(run: re.Match[str]) -> str:
+        count = len(run[0])
+        return r"\d+" if count == 1 else rf"\d{{{count}}}"
+
+    start = "" if ending[0] in "._" else "(?:(?<=/)|^)"
+    return re.compile(start + re.sub("#+", digits, ending.replace(".", r"\.")) + "$", re.ASCII)
 
 
 def _wanted(name: str) -> Iterator[str]:
@@ -205,7 +209,9 @@ def _bases(name: str, base: Base) -> Iterator[str]:
             if stem.endswith(mark):
                 yield stem.removesuffix(mark)
         case "exposure":
-            yield _EXPOSURE.sub("", stem)
+            exposure = _MOVIE.sub("", stem)
+            if exposure != stem or extension not in _PICTURES or name.rpartition("/")[2].startswith(_EPU_NAMES):
+                yield exposure
         case "acquisition":
             yield from _acquisitions(stem)
         case "folder":

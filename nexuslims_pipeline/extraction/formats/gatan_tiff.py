@@ -19,8 +19,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
+from nexuslims_pipeline.extraction.dm_tags import parse_tags
 from nexuslims_pipeline.extraction.facts import Facts, bounded, is_reciprocal
-from nexuslims_pipeline.extraction.formats.digital_micrograph import _acquired, _facts, _Image, _TagReader
+from nexuslims_pipeline.extraction.formats.digital_micrograph import TaggedImage, acquisition_time, image_facts
 from nexuslims_pipeline.extraction.model import ExtractionError
 from nexuslims_pipeline.extraction.raster import Raster, tag_bytes, tag_text, tiff_page, tiff_raster
 from nexuslims_pipeline.extraction.tiff import DATE_TIME, SOFTWARE, TiffExtractor, clean, date_of, picture
@@ -52,10 +53,10 @@ class GatanTiff(TiffExtractor):
         axes = calibrated_axes(tiff, raster)
         written = date_of(tag_text(tiff, DATE_TIME), facts)
         kind, technique = dataset_type_of(axes)
-        acquired, tags = None, {}
+        acquired, tags = None, dict[str, Any]()
         if raw := tag_bytes(tiff, TAG_TREE, TREE_LIMIT):
             try:
-                tags = _TagReader(raw).read()
+                tags, _ = parse_tags(raw)
                 kind, technique, acquired = add_image_tags(tags, axes, source, facts)
             except ExtractionError as fault:
                 facts.warnings["Vendor Metadata"] = f"DigitalMicrograph's tags were not read: {fault}"
@@ -81,9 +82,9 @@ def add_image_tags(
         If they make no sense.
     """
     try:
-        image = _Image(_tree_of(axes), tags)
-        found = _facts(image)
-        acquired = _acquired(image, source.modified, found)
+        image = TaggedImage(_tree_of(axes), tags)
+        found = image_facts(image)
+        acquired = acquisition_time(image, source.modified, found)
     except (AttributeError, KeyError, TypeError, ValueError) as fault:
         msg = f"they are damaged ({str(fault)[:120]})"
         raise ExtractionError(msg) from fault

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Entry, Facts, bounded, spectral_type
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.table_axis import axis_through
+from nexuslims_pipeline.extraction.table_axis import axis_through, even_pixels
 from nexuslims_pipeline.extraction.vendor_text import local_time, parse_xml
 from nexuslims_pipeline.signals import Axis, Pixels, Signal, Source
 
@@ -97,7 +97,7 @@ class Horiba(Extractor):
             msg = "it is damaged: there are no spectra in it"
             raise ExtractionError(msg)
         facts = Facts()
-        axes = _axes(_child(_child(tree, AXES_OUTER), AXES), len(rows), facts)
+        axes, coordinates = _axes(_child(_child(tree, AXES_OUTER), AXES), len(rows), facts)
         settings = _child(tree, SETTINGS)
         setup, about, dates = (_settings(_child(settings, group)) for group in (SETUP, FILE_FACTS, DATES))
         _add_settings({**setup, **about}, facts)
@@ -111,7 +111,7 @@ class Horiba(Extractor):
         )
         facts.give_to(signal)
         signal.acquired = _started(dates.get("Acquired") or about.get("Date"), signal)
-        signal.pixels = _pixels(rows, axes, signal)
+        signal.pixels = _pixels(rows, axes, coordinates, signal)
         return [signal]
 
 
@@ -155,8 +155,8 @@ def _entry(name: str, unit: str | None, place: str, group: str | None) -> Entry:
     )
 
 
-def _axes(described: Any, rows: int, facts: Facts) -> tuple[Axis, ...]:
-    """Positions, if they are as many as the rows, and the spectrum."""
+def _axes(described: Any, rows: int, facts: Facts) -> tuple[tuple[Axis, ...], list[float]]:
+    """Positions, if they are as many as the rows, and the spectrum; coordinates of the latter's channels."""
     positions = []
     for identifier in POSITIONS:
         each = _child(described, identifier)
@@ -172,11 +172,12 @@ def _axes(described: Any, rows: int, facts: Facts) -> tuple[Axis, ...]:
         positions = [Axis(rows, name="Spectrum", navigation=True)] if rows > 1 else []
     spectrum = _child(described, SPECTRUM)
     name, unit = _spectral(_text(spectrum, UNIT))
-    axis = axis_through(_floats(_text(spectrum, COORDINATES)), name, unit, facts)
+    values = _floats(_text(spectrum, COORDINATES))
+    axis = axis_through(values, name, unit, facts)
     if axis.units:
         facts.add("First Channel", axis.offset, axis.units, name)
         facts.add("Last Channel", float(f"{axis.offset + axis.scale * (axis.size - 1):.9g}"), axis.units, name)
-    return (*positions, axis)
+    return (*positions, axis), values
 
 
 def _spectral(unit: str) -> tuple[str, str]:
@@ -197,7 +198,7 @@ def _floats(text: str) -> list[float]:
         return []
 
 
-def _pixels(rows: list[Any], axes: tuple[Axis, ...], signal: Signal) -> Pixels | None:
+def _pixels(rows: list[Any], axes: tuple[Axis, ...], coordinates: list[float], signal: Signal) -> Pixels | None:
     """Intensities; None, with a warning, when a row is not as long as the axis."""
     import numpy as np
 
@@ -206,7 +207,7 @@ def _pixels(rows: list[Any], axes: tuple[Axis, ...], signal: Signal) -> Pixels |
     if not channels or any(len(spectrum) != channels for spectrum in spectra):
         signal.warnings["Pixels"] = "Its spectra are not as long as their axis, and are not drawn."
         return None
-    return Pixels(np.array(spectra, "f8").reshape([axis.size for axis in axes]), axes)
+    return even_pixels(np.array(spectra, "f8").reshape([axis.size for axis in axes]), axes, coordinates)
 
 
 def _started(written: tuple[str, str] | None, signal: Signal) -> datetime | None:

@@ -205,7 +205,7 @@ def _traces(path: Path, head: bytes, header: Header, size: int) -> list[Signal]:
     if not listed:
         msg = "none of its traces is a scan over masses"
         raise ExtractionError(msg)
-    raw = np.memmap(path, mode="r", dtype="u1")
+    raw: Any = np.memmap(path, mode="r", dtype="u1")
     first = listed[0][1] - INSTANT.size
     _ensure(first >= TRACES_AT and first + (header.cycles - 1) * header.stride + INSTANT.size <= size)
     times = [INSTANT.unpack_from(raw, first + n * header.stride) for n in range(header.cycles)]

@@ -34,9 +34,8 @@ from typing import Any, BinaryIO, ClassVar, Final, TypeAlias
 from nexuslims_pipeline.extraction.facts import Facts, bounded, spectral_type
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.spectra import Spectra
-from nexuslims_pipeline.extraction.table_axis import axis_through
+from nexuslims_pipeline.extraction.table_axis import axis_through, even_pixels
 from nexuslims_pipeline.extraction.vendor_text import decode, filetime
-from nexuslims_pipeline.metadata.units import tidy
 from nexuslims_pipeline.signals import Axis, Pixels, Signal, Source
 
 Settings: TypeAlias = dict[str, Any]
@@ -105,7 +104,7 @@ class RenishawWdf(Extractor):
             header = _header(file)
             settings = {name: _settings(file, blocks, name) for name in ("WXDM", "WXIS", "WXCS", "WXDA")}
             remarks = _text(_content(file, blocks.get("TEXT"), SETTINGS_LIMIT))
-            spectral = _spectral_axis(file, blocks.get("XLST"), header.channels, facts)
+            spectral, coordinates = _spectral_axis(file, blocks.get("XLST"), header.channels, facts)
             grid = _grid(file, blocks, header, facts)
             picture = _content(file, blocks.get("WHTL"), PICTURE_LIMIT)
         _add_header(header, facts)
@@ -121,7 +120,7 @@ class RenishawWdf(Extractor):
             native=bounded({"header": header.native, **settings}),
         )
         numbers = _numbers(source.path, blocks.get("DATA"), signal.shape, grid.order, facts)
-        signal.pixels = Pixels(numbers, axes) if numbers is not None else None
+        signal.pixels = even_pixels(numbers, axes, coordinates) if numbers is not None else None
         facts.add_axes(axes)
         signals = [facts.give_to(signal)]
         if picture:
@@ -270,18 +269,20 @@ class _SettingsReader:
             place += length
 
 
-def _spectral_axis(file: BinaryIO, block: Block | None, channels: int, facts: Facts) -> Axis:
+def _spectral_axis(file: BinaryIO, block: Block | None, channels: int, facts: Facts) -> tuple[Axis, tuple[float, ...]]:
+    """Axis of the channels, and their coordinates."""
     raw = _content(file, block, 8 + 4 * MOST_CHANNELS)
     if len(raw) < 8 + 4 * channels:
         facts.warnings["Spectral Axis"] = "The file lacks its coordinates, so that it is not calibrated."
-        return Axis(channels, name="Channel")
-    _, unit, *values = struct.unpack_from(f"<II{channels}f", raw)
+        return Axis(channels, name="Channel"), ()
+    _, unit = struct.unpack_from("<II", raw)
+    values = struct.unpack_from(f"<{channels}f", raw, 8)
     name = SPECTRAL_NAMES.get(unit, "Channel")
     axis = axis_through(values, name, UNITS.get(unit, ""), facts)
     if axis.units:
         facts.add("First Channel", values[0], axis.units, name)
         facts.add("Last Channel", values[-1], axis.units, name)
-    return axis
+    return axis, values
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,8 +358,9 @@ def _map(raw: bytes, lists: list[Positions], header: Header, facts: Facts) -> Gr
     if not calibrated or flags & RANDOM or math.prod(points) != header.planned:
         facts.warnings["Map"] = "Its spectra lie on no regular grid, so that they are shown in their order."
         return None
-    facts.add("Map Step", [tidy(float(f"{abs(step):.6g}")) for step in steps[:2]])
-    facts.extensions["Map Step Unit"] = units
+    for name, step, count in zip("XYZ", steps, points, strict=True):
+        if count > 1:
+            facts.add_measured(name, float(f"{abs(step):.6g}"), units, "Map Step")
     if flags & LINE:
         step = float(f"{math.hypot(*steps[:2]):.6g}")
         return Grid((Axis(header.taken, step, 0.0, units, "Distance", navigation=True),))

@@ -58,6 +58,8 @@ SMALLEST_RECIPROCAL = 1e3
 X_RAY_STEP = 2.5
 """Least energy per channel in eV of an X-ray detector; an energy-loss spectrometer has less."""
 ACQUIRED = re.compile(r"\w{3} (\w{3}) +(\d{1,2}) (\d{1,2}):(\d{2}):(\d{2}) (\d{4})")
+MAPPED = re.compile(r"spectrum (image|profile)")
+"""In the name of an object's display: spectra from a field or along a line."""
 NUMBERED = re.compile(r"(?s)(.+)_(\d{1,9})")
 
 UNITS = {
@@ -312,13 +314,16 @@ class _Object:
         """Mode of the column, e.g. ``STEM nP SA Zoom Diffraction``."""
         return next((value for label, value, _ in self.description if label == "Mode"), "")
 
+    @property
+    def is_of_spectra(self) -> bool:
+        return bool(self.text("DetectorRange", "End") or self.text("AcquireInfo", "IntegrationTime"))
+
     def describes(self, series: _Series) -> bool:
         """Whether it is of the same kind as `series` and, for spectra, of as many channels."""
         if series.images:
             return bool(self.text("AcquireInfo", "DwellTimePath") or self.text("DetectorRange", "StartX"))
         end = self.text("DetectorRange", "End")
-        of_spectra = bool(end or self.text("AcquireInfo", "IntegrationTime"))
-        return of_spectra and (not end or _number(end) == series.shape[-1])
+        return self.is_of_spectra and (not end or _number(end) == series.shape[-1])
 
 
 def _number(text: str) -> float:
@@ -447,16 +452,23 @@ def _spectroscopy(series: _Series, described: _Object | None) -> str:
 
 def _acquired(series: _Series, described: _Object | None) -> datetime | None:
     """Local time of the object, with its offset from UTC where the series has the same moment in UTC."""
-    found = ACQUIRED.match(described.text("AcquireDate")) if described else None
-    if not found or found[1].lower() not in MONTHS:
+    wall = _wall_time(described) if described else None
+    if wall is None:
         return series.taken
+    return (on_its_clock(wall, series.taken) if series.taken else None) or wall
+
+
+def _wall_time(described: _Object) -> datetime | None:
+    """Local time of an object."""
+    found = ACQUIRED.match(described.text("AcquireDate"))
+    if not found or found[1].lower() not in MONTHS:
+        return None
     month = MONTHS.index(found[1].lower()) + 1
     day, hour, minute, second, year = (int(part) for part in found.groups()[1:])
     try:
-        wall = datetime(year, month, day, hour, minute, second)  # noqa: DTZ001 - on the instrument's clock
+        return datetime(year, month, day, hour, minute, second)  # noqa: DTZ001 - on the instrument's clock
     except ValueError:
-        return series.taken
-    return (on_its_clock(wall, series.taken) if series.taken else None) or wall
+        return None
 
 
 def _signal(path: Path, objects: list[_Object], facts: Facts) -> Signal:
@@ -499,7 +511,7 @@ class TiaExtractor(Extractor):
 
     name: ClassVar[str] = "tia"
     format_name: ClassVar[str] = "FEI TIA"
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     extensions: ClassVar[frozenset[str]] = frozenset({".ser", ".emi"})
 
     def accepts(self, source: Source, head: bytes) -> bool:  # noqa: ARG002
@@ -507,7 +519,10 @@ class TiaExtractor(Extractor):
         return True
 
     def extract(self, source: Source) -> list[Signal]:
-        """Read the signal of a ``.ser`` file, or those of all that belong to an ``.emi`` file."""
+        """Read the signal of a ``.ser`` file, or those of all that belong to an ``.emi`` file.
+
+        An ``.emi`` file whose series are missing, or not to be opened with it, gives one dataset without numbers.
+        """
         if source.path.suffix.lower() == ".emi":
             return _of_container(source.path)
         facts = Facts()
@@ -539,12 +554,39 @@ def _of_container(path: Path) -> list[Signal]:
             signals.append(_signal(series, objects, Facts()))
         except ExtractionError as fault:
             faults[series.name] = str(fault)
+        except PermissionError:  # a series that is read as a file of its own
+            continue
+    if not signals and faults:
+        raise ExtractionError("; ".join(f"{name}: {reason}" for name, reason in faults.items()))
     if not signals:
-        reasons = [f"{name}: {reason}" for name, reason in faults.items()]
-        msg = "; ".join(reasons) or "the .ser files, which hold its numbers, are missing"
-        raise ExtractionError(msg)
+        return [_without_numbers(objects)]
     signals[0].warnings.update(faults)
     return signals
+
+
+def _without_numbers(objects: list[_Object]) -> Signal:
+    """What an ``.emi`` file says by itself: its first object of spectra, else its first."""
+    instrument = next((each for each in objects if each.mode), objects[0])
+    described = next((each for each in objects if each.is_of_spectra), instrument)
+    column = "STEM" if "STEM" in instrument.mode else "TEM" if instrument.mode else ""
+    display = described.text("ReferenceImagePath").lower()
+    dataset_type: DatasetType = "Image"
+    technique = "Imaging"
+    if described.is_of_spectra:
+        dataset_type = "SpectrumImage" if MAPPED.search(display) else "Spectrum"
+        technique = "EDS" if described.text("AcquireInfo", "ShapingTime") else "EELS"
+    elif column == "TEM" and "Diffraction" in instrument.mode:
+        dataset_type = technique = "Diffraction"
+    facts = Facts()
+    facts.warnings["Companion"] = "its numbers lie in .ser files"
+    _add_description(facts, instrument)
+    _add_acquisition(facts, described, dataset_type)
+    native = {
+        "ObjectInfo": described.tree,
+        "ExperimentalDescription": {label: f"{v} {u}".strip() for label, v, u in instrument.description},
+    }
+    data_type = f"{column}_{technique}" if column else "Unknown"
+    return facts.give_to(Signal(dataset_type, data_type, acquired=_wall_time(instrument), native=bounded(native)))
 
 
 def _series_beside(path: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded, spectral_type
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.table_axis import axis_through
+from nexuslims_pipeline.extraction.table_axis import axis_through, even_pixels
 from nexuslims_pipeline.extraction.vendor_text import local_time, number, parse_xml
 from nexuslims_pipeline.signals import Axis, Pixels, Signal, Source
 
@@ -93,7 +93,8 @@ def _signal(document: Any, root: Any) -> Signal:
     facts = Facts()
     items = _items(document.get("InfoSerialized") or "", facts)
     frames = document.findall("Data/Frame")
-    axes = (*_positions(items, frames, facts), _spectral_axis(document.find("xDim/Calibration"), facts))
+    spectral, coordinates = _spectral_axis(document.find("xDim/Calibration"), facts)
+    axes = (*_positions(items, frames, facts), spectral)
     _add_items(items, facts)
     _add_objective(root, facts)
     facts.add_axes(axes)
@@ -105,7 +106,7 @@ def _signal(document: Any, root: Any) -> Signal:
         tuple(axis.size for axis in axes),
         native=bounded({"document": _attributes(document), "items": items, "hardware": _hardware(root)}),
     )
-    signal.pixels = _pixels(frames, axes, facts)
+    signal.pixels = _pixels(frames, axes, coordinates, facts)
     signal.acquired = _recorded(document.get("RecordTime") or "", facts)
     return facts.give_to(signal)
 
@@ -185,10 +186,10 @@ def _floats(texts: list[str]) -> list[float]:
     return [_float(text) for text in texts]
 
 
-def _spectral_axis(calibration: Any, facts: Facts) -> Axis:
-    """Axis of the channels; uncalibrated when there are not as many coordinates as declared."""
+def _spectral_axis(calibration: Any, facts: Facts) -> tuple[Axis, list[float]]:
+    """Axis of the channels, and their coordinates."""
     if calibration is None:
-        return Axis(0, name="Channel")
+        return Axis(0, name="Channel"), []
     name, unit = UNITS.get(calibration.get("Unit") or "", ("Channel", ""))
     count, *written = (calibration.get("ValueArray") or "").split("|")
     values = _floats(written)
@@ -201,7 +202,7 @@ def _spectral_axis(calibration: Any, facts: Facts) -> Axis:
     laser = _float(calibration.get("LaserWave") or "")
     if laser > 0:
         facts.add("laser_wavelength", laser, "nm")
-    return axis
+    return axis, values
 
 
 def _add_items(items: Mapping[str, str], facts: Facts) -> None:
@@ -237,7 +238,7 @@ def _add_objective(root: Any, facts: Facts) -> None:
             return
 
 
-def _pixels(frames: list[Any], axes: tuple[Axis, ...], facts: Facts) -> Pixels | None:
+def _pixels(frames: list[Any], axes: tuple[Axis, ...], coordinates: list[float], facts: Facts) -> Pixels | None:
     """Intensities; None, with a warning, when a spectrum is not as long as the axis."""
     import numpy as np
 
@@ -245,7 +246,7 @@ def _pixels(frames: list[Any], axes: tuple[Axis, ...], facts: Facts) -> Pixels |
     if not axes[-1].size or any(len(spectrum) != axes[-1].size for spectrum in spectra):
         facts.warnings["Pixels"] = "Its spectra are not as long as their axis, and are not drawn."
         return None
-    return Pixels(np.array(spectra, "f8").reshape([axis.size for axis in axes]), axes)
+    return even_pixels(np.array(spectra, "f8").reshape([axis.size for axis in axes]), axes, coordinates)
 
 
 def _recorded(written: str, facts: Facts) -> datetime | None:
