@@ -66,7 +66,7 @@ def read_corpus(folder: Path, workers: int = 2) -> Corpus:
     sources = {path: replace(source_of(folder / path), time_zone="UTC") for path in paths}
     with sandbox(folder, workers, Limits(seconds=60)) as pool:
         files = dict(zip(paths, pool.read(list(sources.values())), strict=True))
-    described = {companion: [] for source in sources.values() for companion in source.companions}
+    described: dict[Path, list[str]] = {companion: [] for source in sources.values() for companion in source.companions}
     for path, source in sources.items():
         for companion in source.companions:
             described[companion].append(path)
@@ -91,7 +91,7 @@ def coverage(corpus: Corpus) -> str:
     for row in corpus.rows:
         if row["path"] not in corpus.mains:
             name = corpus.files[row["path"]].format.rpartition(" (")[0]
-            formats.setdefault(name or "Other text", []).append(row["path"])
+            formats.setdefault(name or "Other pictures and texts", []).append(row["path"])
     head = ("Format", "Files", "Dataset types", "Time", *COLUMNS)
     lines = [_line(_cells(name, formats[name], corpus)) for name in sorted(formats, key=str.casefold)]
     return "\n".join([_line(head), "|---|---:|" + "---|" * (len(head) - 2), *lines])

@@ -33,8 +33,6 @@ HARM = re.compile(r"crashes|takes (longer|more)|could not be started|may not ope
 """Words of the sandbox about a reader that hung, died, ate its memory or went where it may not go."""
 CALIBRATION = ("pixel_width", "reciprocal_pixel_width", "channel_size")
 
-pytestmark = pytest.mark.corpus
-
 
 def rows_of(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
@@ -46,6 +44,8 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 MANIFEST = rows_of(CORPUS / "manifest.csv")
 FACTS = {row["path"]: row for row in rows_of(HERE / "corpus_facts.csv")}
 DEVIATIONS = rows_of(HERE / "corpus_deviations.csv")
+
+pytestmark = [pytest.mark.corpus, pytest.mark.skipif(not MANIFEST, reason="the corpus is not here")]
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +60,6 @@ def pages() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def corpus(pages: ModuleType) -> Any:
-    if not MANIFEST:
-        pytest.skip("the corpus is not here")
     return pages.read_corpus(CORPUS)
 
 
@@ -186,13 +184,12 @@ def of_the_reading(row: dict[str, str], file: Any) -> Differences:
 
 
 def differences(row: dict[str, str], corpus: Any, pages: ModuleType) -> Differences:
-    """Everything about one file; a companion is judged by the files that it belongs to, a mere sidecar by itself."""
+    """Everything about one file; a companion is judged by the files that it belongs to, the type of a sidecar by it."""
     path = row["path"]
     is_sidecar = row["expected_dataset_type"] == "Misc"
-    elements = corpus.files[path].elements if is_sidecar else corpus.elements(path)
-    found = of_the_manifest(row, elements)
+    found = of_the_manifest(row, corpus.files[path].elements if is_sidecar else corpus.elements(path))
     if path in FACTS:
-        found |= of_the_facts(FACTS[path], elements, pages)
+        found |= of_the_facts(FACTS[path], corpus.elements(path), pages)
     if path not in corpus.mains:
         found |= of_the_reading(row, corpus.files[path])
     return found

@@ -190,8 +190,30 @@ def test_text_formats_have_their_golden_values() -> None:
     found = values(project)
     assert (found["stage_z"], found["stage_tilt"]) == (35.10261, 69.999993)
     assert found["Acquisition Time"] == 10372  # 2:52:52
+    assert found["horizontal_field_width"] == pytest.approx(707 * 0.5)
     assert (found["Phases"], found["Phases Not Used"]) == (["Iron bcc (old)"], ["Iron fcc"])
     assert "Nyyssonen" not in (project.text or "")
+
+
+@pytest.mark.corpus
+@real_files
+def test_electron_image_of_a_scan_has_the_facts_of_its_instrument() -> None:
+    patterns, image = read(CORPUS / "h5_ebsd/edax_patterns.h5")
+    for name in ("software", "working_distance"):
+        assert image.fields[name] == patterns.fields[name]
+
+
+@pytest.mark.parametrize(("voltage", "tilts"), [("20", [70.0, 0.0]), ("0", [None, None])])
+def test_ctf_of_aztec_tells_its_detector(voltage: str, tilts: list[float | None], tmp_path: Path) -> None:
+    line = f"Euler angles refer to Sample Coordinate system (CS0)!\tMag\t{voltage}\tCoverage\t100\tDevice\t0\tKV\t{voltage}"
+    line += f"\tTiltAngle\t{'70.0' if voltage != '0' else '0'}\tTiltAxis\t0\tDetectorOrientationE1\t1.5"
+    line += "\tDetectorOrientationE2\t99\tDetectorOrientationE3\t0\tWorkingDistance\t20.5\tInsertionDistance\t188"
+    head = f"Channel Text File\nJobMode\tGrid\nXCells\t1\nYCells\t1\nXStep\t1\nYStep\t1\n{line}\nPhases\t0\n"
+    columns = "Phase\tX\tY\tBands\tError\tEuler1\tEuler2\tEuler3\tMAD\tBC\tBS\n0\t0\t0\t0\t3\t0\t0\t0\t0\t7\t0\n"
+    found = values(read_one(write(tmp_path / "a.ctf", (head + columns).encode())))
+    assert (found["working_distance"], found["Detector Insertion Distance"]) == (20.5, 188)
+    assert found["Detector Orientation"]["Euler 2"]["value"] == 99
+    assert [found.get("Specimen Tilt"), found.get("Tilt Axis")] == tilts
 
 
 @pytest.mark.corpus
@@ -247,6 +269,7 @@ def h5oina(path: Path) -> Path:
         ebsd = file["1/EBSD"]
         ebsd["Header/Camera Exposure Time"] = np.float32([12.5])
         ebsd["Header/Camera Mode"] = "4x4"
+        ebsd["Header/Number Frames Averaged"] = np.int32([2])
         ebsd["Header/Phases/1/Phase Name"] = "Iron"
         ebsd["Header/Phases/1/Lattice Dimensions"] = np.float32([[2.87, 2.87, 2.87]])
         ebsd["Header/Phases/1/Lattice Angles"] = np.float32([[np.pi / 2] * 3])
@@ -256,6 +279,7 @@ def h5oina(path: Path) -> Path:
         eds["Header/Channel Width"], eds["Header/Start Channel"] = np.float32([10]), np.float32([-200])
         eds["Header/Detector Elevation"] = np.float32([np.radians(35)])
         eds["Data/Spectrum"] = np.arange(6 * 8, dtype="i4").reshape(6, 8)
+        eds["Data/Live Time"], eds["Data/Real Time"] = np.full(6, 0.1, "f4"), np.full(6, 0.125, "f4")
         eds["Data/Window Integral/Fe Ka1"] = np.arange(6, dtype="f4")
         eds["Data/Window Integral/Al Ka1"] = np.ones(6, "f4")
         file["1/Electron Image/Data/SE/Electron Image 1"] = np.arange(6, dtype="u2")
@@ -271,7 +295,9 @@ def test_h5oina_gives_every_technique(tmp_path: Path) -> None:
     assert pixels(ebsd)[...].tolist() == [[0, 1, 2], [3, 4, 5]]
     found = values(ebsd)
     assert (found["exposure_time"], found["binning"], found["Phases"]) == (0.0125, "4x4", ["Iron"])
+    assert found["frames"] == 2
     assert found["Phase 1"]["alpha"]["value"] == 90
+    assert (values(eds)["live_time"], values(eds)["real_time"]) == (0.6, 0.75)
     assert eds.shape == (2, 3, 8)
     assert np.asarray(pixels(eds)[1, 0:3:2, 0]).tolist() == [24, 40]
     assert (values(eds)["channel_size"], values(eds)["starting_energy"], values(eds)["elevation_angle"]) == (

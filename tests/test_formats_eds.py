@@ -271,6 +271,7 @@ def test_phenom_maps_and_lines_are_complete() -> None:
         image, whole = signals[-2:]
         assert whole.fields["horizontal_field_width"] == image.fields["horizontal_field_width"]
         assert maps[0].fields["elements"] == ["Al", "Cu", "O", "C", "S"]
+        assert image.fields["detector_type"] == ("QBSD" if version < 4 else "bsd-all")
 
 
 @pytest.mark.corpus

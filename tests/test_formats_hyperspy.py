@@ -90,6 +90,8 @@ def test_real_file_is_read_as_the_manifest_says(row: dict[str, str]) -> None:
 @pytest.mark.corpus
 @real_files
 def test_vendor_values_keep_their_units() -> None:
+    spectra = read_one(CORPUS / "hspy/CuZn_EELS_mapping_tutorial.hspy")
+    assert spectra.fields["entrance_aperture"].m_as("mm") == 5
     found = values(read_one(CORPUS / "hspy/nanoparticles.hspy"))
     assert found["Data Type"] == "SEM_CL"
     assert (found["acceleration_voltage"], found["exposure_time"], found["pixel_width"]) == (

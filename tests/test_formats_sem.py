@@ -321,6 +321,7 @@ def test_pixel_size_is_believed_of_imagej_but_not_of_a_screen_resolution() -> No
     assert [axis.navigation for axis in stack.pixels.axes] == [True, False, False]
     photo = read_one(CORPUS / "tif_axiovision/optical_Zeiss_AxioVision_RGB.tif")
     assert photo.extensions["Colour"] == "RGB"
+    assert photo.native["TIFF"]["Model"] == "AxioCamERc5s"
     assert "pixel_width" not in photo.fields
 
 
@@ -437,7 +438,8 @@ def test_odd_number_costs_that_number(text: str, tmp_path: Path) -> None:
 
 
 def test_empty_number_is_no_fault(tmp_path: Path) -> None:
-    assert set(fei_signal(tmp_path, changed("EBeam", EmissionCurrent="")).warnings) == {"operator"}
+    sections = {**changed("EBeam", EmissionCurrent=""), "User": {"Date": "03/22/2025", "Time": "10:11", "User": "a"}}
+    assert set(fei_signal(tmp_path, sections).warnings) == {"operator"}
 
 
 @pytest.mark.parametrize(
@@ -825,6 +827,7 @@ def test_one_bad_count_costs_that_count(tmp_path: Path) -> None:
         ("#SIGNALTYPE: EDS\n#BEAMKV: 300\n#OPERMODE: SCIM", "STEM_EDS"),
         ("#SIGNALTYPE: EDS", "EDS"),
         ("#SIGNALTYPE: ELS\n#OPERMODE: SCDF", "STEM_EELS"),
+        ("#SIGNALTYPE: ELS\n#OPERMODE: SCDIF", "STEM_EELS"),
         ("#XLABEL: Energy Loss", "TEM_EELS"),
         ("#SIGNALTYPE: CLS", "CL"),
         ("#OWNER: nobody", "Unknown"),
@@ -835,11 +838,22 @@ def test_technique_of_a_spectrum(lines: str, technique: str, tmp_path: Path) -> 
     assert read_one(write(tmp_path, "a.msa", text.encode())).data_type == technique
 
 
-def test_magcam_is_a_length_in_diffraction(tmp_path: Path) -> None:
-    text = b"#FORMAT: EMSA/MAS\n#MAGCAM: 300\n#OPERMODE: DIFR\n#SPECTRUM:\n1\n#ENDOFDATA:\n"
-    signal = read_one(write(tmp_path, "a.msa", text))
+@pytest.mark.parametrize("mode", ["DIFR", "DIFFR", "SCDIF"])
+def test_magcam_is_a_length_in_diffraction(mode: str, tmp_path: Path) -> None:
+    text = f"#FORMAT: EMSA/MAS\n#MAGCAM: 300\n#OPERMODE: {mode}\n#SPECTRUM:\n1\n#ENDOFDATA:\n"
+    signal = read_one(write(tmp_path, "a.msa", text.encode()))
     assert signal.fields["camera_length"].m_as("mm") == 300
     assert "magnification" not in signal.fields
+
+
+@pytest.mark.parametrize(("x", "stage"), [("0.0", None), ("1.5", 1.5)])
+def test_stage_of_zeros_is_no_position(x: str, stage: float | None, tmp_path: Path) -> None:
+    lines = f"#XPOSITION -mm: {x}\n#YPOSITION -mm: 0.0\n#ZPOSITION -mm: 0.0\n#SOLIDANGL-sR: 0.13\n"
+    signal = read_one(write(tmp_path, "a.msa", f"#FORMAT: EMSA/MAS\n{lines}#SPECTRUM:\n1\n#ENDOFDATA:\n".encode()))
+    told = signal.fields.get("stage_x")
+    assert (told.m_as("mm") if told is not None else None) == stage
+    assert ("stage_z" in signal.fields) == (stage is not None)
+    assert signal.fields["solid_angle"].m_as("sr") == 0.13
 
 
 @given(

@@ -390,7 +390,7 @@ IN_A_SESSION = {
     "pickle": hostile.object_array("object.npy"),
     "external storage": hostile.HDF5_FILES["external storage"],
     "external link": hostile.HDF5_FILES["external link, .emd to pipe"],
-    "gzip bomb": hostile.HDF5_FILES["packed, .emd"],
+    "zip bomb": hostile.ARCHIVES["zip bomb, .npz"],
     "deflate bomb": hostile.deflate_bomb,
     "TIFF": hostile.SIZES["TIFF of 2 147 483 647²"],
     "ring": hostile.page_ring,

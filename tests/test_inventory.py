@@ -304,7 +304,7 @@ def test_companions_lie_beside_their_file() -> None:
         "/T/a.emi", "/T/a_1.ser", "/T/a_2.ser", "/T/b_1.ser",  # one .emi for two series; one series without
         "/T/sem.TIF", "/T/sem.Txt", "/T/SEM.hdr", "/T/t.png", "/T/t-png.hdr",
         "/T/m.mib", "/T/m.hdr", "/T/ts.mrc", "/T/ts.mrc.mdoc",
-        "/T/r.rpl", "/T/r.raw", "/T/r.xml", "/T/e.raw", "/T/e.xml",
+        "/T/r.rpl", "/T/r.raw", "/T/e.raw", "/T/e.xml",
         "/T/orphan.txt", "/U/sem.txt", "/T/.txt", "/T/.tif",
     ]  # fmt: skip
     groups = group([FoundFile(name, 1, 0) for name in names])
@@ -316,8 +316,8 @@ def test_companions_lie_beside_their_file() -> None:
         "/T/t.png": ["/T/t-png.hdr"],
         "/T/m.mib": ["/T/m.hdr"],
         "/T/ts.mrc": ["/T/ts.mrc.mdoc"],
-        "/T/r.rpl": ["/T/r.raw", "/T/r.xml"],
-        "/T/e.raw": ["/T/e.xml"],
+        "/T/r.rpl": ["/T/r.raw"],
+        "/T/e.xml": ["/T/e.raw"],
         "/T/orphan.txt": [],
         "/U/sem.txt": [],
         "/T/.txt": [],
@@ -325,12 +325,76 @@ def test_companions_lie_beside_their_file() -> None:
     }
 
 
-def test_companion_rules_have_no_circle() -> None:
-    below = {ext: {c for rule in companions.RULES if ext in rule.extensions for c in rule.companions}
-             for ext in companions.EXTENSIONS}  # fmt: skip
-    for _ in below:
-        below = {ext: found.union(*(below[each] for each in found)) for ext, found in below.items()}
-    assert all(extension not in found for extension, found in below.items())
+@pytest.mark.parametrize(
+    ("main", "beside", "alone"),
+    [
+        ("a_000.tvips", ["a_001.tvips", "a_002.tvips"], ["b_001.tvips", "a_01.tvips"]),
+        ("a_master.h5", ["a.h5", "a_data_000001.h5", "a_data_000002.h5"], ["a_data_1.h5", "b_data_000001.h5"]),
+        ("m.mrc", ["m.mdoc", "m.mrc.mdoc", "m.xml"], ["n.mrc.mdoc"]),
+        ("frames.tif", ["frames.tif.mdoc"], ["frames.xml"]),
+        ("FoilHole_1_Data_2_Fractions.tiff", ["FoilHole_1_Data_2.xml"], ["FoilHole_1.xml"]),
+        ("GridSquare_1.jpg", ["GridSquare_1.xml"], ["GridSquare_2.xml"]),
+        ("x_EER.eer", ["x.xml"], ["x_EER_1.xml"]),
+        ("20241021_00405_movie.mrc", ["20241021_00405_info.txt"], ["20241021_00406_info.txt", "info.txt"]),
+        ("20241021_00405_wide_movie.mrc", ["20241021_00405_wide_info.txt"], ["20241021_00405_tele_info.txt"]),
+        ("acquisition_1.xml", ["scan_x256_y128.raw", "series_x10.raw"], ["scan_xa_y1.raw", "my_scan_x1_y1.raw"]),
+        ("spectrum.hmsa", ["spectrum.xml"], ["other.txt"]),
+        ("map.spd", ["map.ipr", "map.spc"], ["other.spc"]),
+        ("job.cpr", ["job.crc"], ["other.crc"]),
+        ("Pattern.dat", ["Setting.txt"], ["setting.csv"]),
+        ("run_Synchronized data.csv", ["run_Metadata.log"], ["other_Metadata.log"]),
+    ],
+)
+def test_each_vendor_has_its_own_way_to_name_companions(main: str, beside: list[str], alone: list[str]) -> None:
+    names = [main, *beside, *alone, "elsewhere/" + beside[0]]
+    found = {
+        each.file.location: locations(each.companions) for each in group(FoundFile(f"/T/{n}", 1, 0) for n in names)
+    }
+    assert found == {f"/T/{main}": sorted(f"/T/{name}" for name in beside)} | {
+        f"/T/{name}": [] for name in (*alone, "elsewhere/" + beside[0])
+    }
+    assert sorted(companions.companions_of(main, [main, *alone, *beside])) == sorted(beside)
+    assert companions.related([main], [*beside, *alone]) == beside
+    assert companions.related(beside[:1], [main, *alone]) == [main]
+
+
+def test_a_rule_about_a_whole_folder_ends_where_it_says_nothing() -> None:
+    xmls = [FoundFile(f"/T/{n}.xml", 1, 0) for n in range(200)]
+    raws = [FoundFile(f"/T/scan_x{n}_y1.raw", 1, 0) for n in range(1, 201)]
+    groups = group([*xmls, *raws])
+    assert {len(each.companions) for each in groups if each.file in xmls} == {companions.FEW}
+    assert sum(each.file in raws for each in groups) == 200 - companions.FEW
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "a",
+                "a_000",
+                "a_001",
+                "a_master",
+                "a_master_master",
+                "a_data_000001",
+                "20241021_1_movie",
+                "20241021_1",
+                "a_1",
+                "scan_x1_y1",
+                "pattern",
+                "setting",
+                "a_fractions",
+            ]
+        ).flatmap(lambda stem: st.sampled_from(sorted(companions.EXTENSIONS)).map(lambda end: f"/T/{stem}{end}")),
+        unique=True,
+    )
+)
+def test_every_file_is_a_dataset_or_describes_one(names: list[str]) -> None:
+    """No rules, one after the other, may lead in a circle: then nobody would read its files."""
+    groups = group([FoundFile(name, 1, 0) for name in names])
+    assert {place for each in groups for place in (each.file.location, *locations(each.companions))} == set(names)
+    assert not {each.file.location for each in groups} & {
+        place for each in groups for place in locations(each.companions)
+    }
 
 
 def test_companions_of_other_times_come_with_the_walk(tmp_path: Path) -> None:
@@ -355,6 +419,16 @@ def test_companions_of_other_times_come_with_the_walk(tmp_path: Path) -> None:
     assert early.companions == ("/Titan/early.emi",)
     assert late.companions == ("/Titan/late.txt",)
     assert stray.reason == "describes yesterday.tif, which is not of this session"
+
+
+def test_a_part_that_comes_later_has_its_file_read_again(tmp_path: Path) -> None:
+    made(tmp_path / "Titan/scan_000.tvips")
+    extensions = frozenset({".tvips"})
+    before = attribute(window_crawl(tmp_path), extensions=extensions)
+    made(tmp_path / "Titan/scan_001.tvips", AFTER)
+    after = attribute(window_crawl(tmp_path), extensions=extensions)
+    assert [entry.companions for entry in (*before.entries, *after.entries)] == [(), ("/Titan/scan_001.tvips",)]
+    assert before.fingerprint != after.fingerprint
 
 
 # Attribution

@@ -1,5 +1,6 @@
 """What electron backscatter diffraction has in common, whoever writes it: scan grids, patterns, maps and phases."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -19,6 +20,7 @@ MOST_POSITIONS: Final = 1 << 40
 ROOT_NAMES: Final = 1000
 """Names at the root of an HDF5 file that are looked at to tell its maker."""
 CHANNEL5_LAUE_GROUPS: Final = ("", "-1", "2/m", "mmm", "4/m", "4/mmm", "-3", "-3m", "6/m", "6/mmm", "m-3", "m-3m")
+DURATION: Final = re.compile(r"(\d{1,5}):(\d\d):(\d\d)")
 LATTICE: Final = ("a", "b", "c", "alpha", "beta", "gamma")
 
 
@@ -154,6 +156,8 @@ def map_signal(
         facts.add_axes(axes)
         strided = (replace(axis, size=size, scale=axis.scale * stride) for axis, size in zip(axes, shown, strict=True))
         signal.pixels = Pixels(array, tuple(strided))
+    elif grid.rows and grid.columns:
+        facts.add_axes(grid.axes((grid.rows, grid.columns), navigation=False))
     return facts.give_to(signal)
 
 
@@ -208,6 +212,13 @@ def add_numbers(facts: Facts, texts: Mapping[Any, str], entries: Mapping[Any, It
 def channel5_laue_group(text: str) -> str:
     """Symbol of the Laue group that Channel 5 numbers so; empty for any other number."""
     return CHANNEL5_LAUE_GROUPS[int(text)] if text.isdecimal() and int(text) < len(CHANNEL5_LAUE_GROUPS) else ""
+
+
+def seconds_of(text: str) -> int:
+    """Seconds of ``2:52:52``; 0 for what is no such duration."""
+    found = DURATION.fullmatch(text.strip())
+    hours, minutes, seconds = map(int, found.groups()) if found else (0, 0, 0)
+    return hours * 3600 + minutes * 60 + seconds
 
 
 def numbers_of(value: Any) -> tuple[float, ...]:

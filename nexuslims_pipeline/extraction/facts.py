@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-from nexuslims_pipeline.extraction.vendor_text import measured
+from nexuslims_pipeline.extraction.vendor_text import measured, readings
 from nexuslims_pipeline.metadata.fields import FIELDS
 from nexuslims_pipeline.metadata.units import quantity
 from nexuslims_pipeline.signals import Axis, DatasetType, Signal
@@ -40,6 +40,8 @@ RECIPROCAL = frozenset({"mrad", "rad", "µrad", "deg", "degrees", "°"})
 _INVERSE = re.compile(r"(\^-1|⁻¹|\*\*-1)$")
 SCAN_POSITIONS = 3
 QUARTER_HOUR = 900.0
+SAME_DAY = timedelta(days=1)
+"""A day covers both the offset of a clock whose zone is not known and the minutes between two clocks."""
 CLOCK_SLACK = 60.0
 """Seconds by which two records of one moment may differ: instruments write them one after the other."""
 
@@ -156,6 +158,33 @@ class Facts:
             texts = (text for text in map(find, each.places) if text and not (each.never_zero and _is_nothing(text)))
             self.add_written(each.name, next(texts, ""), each.unit, each.group)
 
+    def clock_time(self, date: str, time: str, written: datetime, *beside: datetime | None) -> datetime | None:
+        """Time of acquisition as people of many countries write it; None with a warning when it is no date.
+
+        Parameters
+        ----------
+        date, time
+            As of `vendor_text.readings`.
+        written
+            When the file was modified: no reading comes after it.
+        beside
+            Other moments in the file. Where ``05/06`` may mean two days, one of these and `written` decides if it is
+            the same day; copying changes `written`, so that another day says nothing.
+        """
+        if not date:
+            return None
+        try:
+            found = [reading.replace(tzinfo=None) for reading in readings(date, time)]
+        except ValueError as fault:
+            self.warnings["Creation Time"] = f"The file says {fault}."
+            return None
+        moments = [moment.replace(tzinfo=None) for moment in (written, *beside) if moment]
+        near = [one for one in found if any(abs(one - moment) <= SAME_DAY for moment in moments)]
+        likely = near or [one for one in found if one <= moments[0] + SAME_DAY] or found
+        if len(likely) > 1:
+            self.warnings["Creation Time"] = f"{date[:40]!r} may mean two days; it was read as {likely[0]:%d %B %Y}."
+        return likely[0]
+
     def add_axes(self, axes: Iterable[Axis]) -> None:
         """Pixel size, field width and energy calibration from calibrated axes."""
         axes = tuple(axes)
@@ -182,6 +211,15 @@ class Facts:
         signal.extensions.update(self.extensions)
         signal.warnings.update(self.warnings)
         return signal
+
+
+def metres(text: str, unit: str) -> float:
+    """Length as a vendor wrote it, in `unit` where it has none; 0 where it is no length."""
+    try:
+        value, written = measured(text)
+    except ValueError:
+        return 0.0
+    return value * METRES.get(unit if written is None else written, 0.0)
 
 
 def _is_nothing(text: str) -> bool:
@@ -280,9 +318,7 @@ def bounded(tree: Any, limit: int = NATIVE_VALUES) -> Any:
         if isinstance(value, dict | Mapping):
             return copy_mapping(value, depth)
         if hasattr(value, "dtype") and hasattr(value, "shape"):
-            if value.shape and math.prod(value.shape) > ARRAY_VALUES:
-                return f"array of {' × '.join(map(str, value.shape))} values, {value.dtype}"
-            value = value.tolist() if hasattr(value, "tolist") else "left in the file"
+            value = _listed(value)
         if isinstance(value, list | tuple | set | frozenset):
             if len(value) > ARRAY_VALUES and all(isinstance(item, bool | int | float) for item in value):
                 return f"array of {len(value)} values"
@@ -305,3 +341,10 @@ def bounded(tree: Any, limit: int = NATIVE_VALUES) -> Any:
         return result
 
     return copy(tree, 0)
+
+
+def _listed(array: Any) -> Any:
+    """A short array as nested lists, a long one as a few words."""
+    if array.shape and math.prod(array.shape) > ARRAY_VALUES:
+        return f"array of {' × '.join(map(str, array.shape))} values, {array.dtype}"
+    return array.tolist() if hasattr(array, "tolist") else "left in the file"

@@ -25,6 +25,8 @@ FIRST_BYTES: Final = 1 << 20
 """Where the names of a damaged file are looked for."""
 TREE_OBJECTS: Final = 20_000
 """Objects and attributes of one file that are read as metadata."""
+COMPACT_ATTRIBUTES: Final = 64
+"""Opening more of them by their numbers would have HDF5 sort them all each time."""
 
 
 def is_hdf5(head: bytes) -> bool:
@@ -235,13 +237,30 @@ class _TreeReader:
         import h5py
 
         values: dict[str, Any] = {}
-        for number in range(min(h5py.h5a.get_num_attrs(owner.id), self._left)):
+        for place in _attribute_places(owner, self._left):
             self._left -= 1
             with contextlib.suppress(OSError, TypeError, ValueError, KeyError, RuntimeError, UnicodeDecodeError):
-                attribute = h5py.h5a.open(owner.id, index=number)
+                attribute = h5py.h5a.open(owner.id, **place)
                 name = attribute.name.decode("utf-8", "replace")
                 values[mark + name] = plain_value(_attribute_value(owner, name, attribute))
         return values
+
+
+def _attribute_places(owner: Any, most: int) -> list[dict[str, Any]]:
+    """What `h5py.h5a.open` is given for each of an object's first attributes."""
+    import h5py
+
+    count = min(h5py.h5a.get_num_attrs(owner.id), most)
+    if count <= COMPACT_ATTRIBUTES:
+        return [{"index": number} for number in range(count)]
+    names: list[bytes] = []
+
+    def keep(name: bytes) -> bool | None:
+        names.append(name)
+        return len(names) >= count or None
+
+    h5py.h5a.iterate(owner.id, keep)
+    return [{"name": name} for name in names]
 
 
 def _attribute_value(owner: Any, name: str, attribute: Any) -> Any:

@@ -25,7 +25,6 @@ from nexuslims_pipeline.metadata.units import tidy
 
 Record: TypeAlias = dict[str, Any]
 
-TEXT: Final = "16s"
 BLOCKS: Final = (
     (
         "timestamp:d microscope:16s d_number:16s application:16s version:16s ht:d dose:d alpha:d beta:d stage_x:d "
@@ -95,17 +94,18 @@ AGARD: Final = (
 )  # fmt: skip
 AGARD_VALUES: Final[dict[str, tuple[str, str | None]]] = {
     "beta": ("stage_beta", "deg"),
-    "defocus": ("defocus", "m"),
     "exposure_time": ("exposure_time", "s"),
     "tilt_axis": ("Tilt Axis Angle", "deg"),
     "magnification": ("magnification", None),
-    "ht": ("acceleration_voltage", "V"),
     "binning": ("binning", None),
-    "applied_defocus": ("Applied Defocus", "m"),
 }
 FARTHEST: Final = 0.01
-"""Metres that a stage moves at most: larger numbers are in a unit that the file does not tell."""
-SERIAL_EM: Final = ((1, 1), (2, 3), (4, 2), (8, 1), (16, 1), (32, 2), (128, 2), (64, 2), (256, 2), (512, 2), (1024, 2))
+"""Metres that a stage moves, or a lens is out of focus, at most: more is in a unit that the file does not tell."""
+MOST_DEFOCUS: Final = 1e-3
+"""Metres; low magnifications of a TEM come near."""
+KILOVOLTS: Final = 2000
+"""A smaller voltage is in kV."""
+SERIAL_EM: Final = {1: 1, 2: 3, 4: 2, 8: 1, 16: 1, 32: 2, 64: 1, 128: 2, 256: 1, 512: 2, 1024: 1}
 """Bits of SerialEM's kinds of values in the order in which they are stored, and the i2 that each takes."""
 MOST_IMAGES: Final = 10_000
 STEM: Final = 2
@@ -130,7 +130,9 @@ class Extended:
     is_diffraction: bool = False
 
 
-def read_extended(kind: str, raw: bytes, images: int, integers: int, reals: int, facts: Facts) -> Extended:
+def read_extended(
+    kind: str, raw: bytes, images: int, integers: int, reals: int, facts: Facts, order: str = "<"
+) -> Extended:
     """Read the extended header and add what it says to `facts`.
 
     Parameters
@@ -143,14 +145,16 @@ def read_extended(kind: str, raw: bytes, images: int, integers: int, reals: int,
         Images in the file.
     integers, reals
         The header's numbers of integers and reals of a record, where it has them.
+    order
+        Byte order of the file as `struct` has it; the records of Thermo Fisher are always little endian.
     """
     images = min(images, MOST_IMAGES)
     if kind in ("FEI1", "FEI2"):
         return _fei(list(_fei_records(raw, images)), facts)
     if kind == "SERI" or (not kind and integers > 0 and integers == 2 * _shorts(reals)):
-        return _serial_em(raw, images, integers, reals, facts)
+        return _serial_em(raw, images, integers, reals, facts, order)
     if (kind in ("AGAR", "") and reals >= len(AGARD) - 3) and reals <= 64 and 0 <= integers <= 64:
-        return _agard(raw, images, integers, reals, facts)
+        return _agard(raw, images, integers, reals, facts, order)
     return Extended()
 
 
@@ -193,11 +197,12 @@ def _fei(records: list[Record], facts: Facts) -> Extended:
         facts.warnings["Vendor Metadata"] = "The extended header is cut off or damaged."
         return Extended()
     first = records[0]
-    extended = Extended(native=first, is_stem=first.get("instrument_mode") == STEM)
-    extended.is_diffraction = not extended.is_stem and first.get("projection_mode") == DIFFRACTION
+    is_stem = first.get("instrument_mode") == STEM
+    extended = Extended(native=first, is_stem=is_stem)
+    extended.is_diffraction = not is_stem and first.get("projection_mode") == DIFFRACTION
     extended.tilts = [record["alpha"] for record in records if "alpha" in record]
     values = dict(first)
-    if extended.is_stem:  # the camera is that which would be used otherwise
+    if is_stem:  # the camera is that which would be used otherwise
         values = {key: value for key, value in values.items() if key not in ("camera", "integration_time")}
     else:
         values = {key: value for key, value in values.items() if not key.startswith(("stem_", "scan_", "full_scan"))}
@@ -205,7 +210,7 @@ def _fei(records: list[Record], facts: Facts) -> Extended:
     for key, (name, unit) in MEASURED.items():
         if key in values:
             facts.add_measured(name, values[key], unit)
-    _add_fei_rest(values, facts, is_stem=extended.is_stem)
+    _add_fei_rest(values, facts, is_stem=is_stem)
     if not extended.is_diffraction and first.get("pixel_x", 0) > 0 and first.get("pixel_y", 0) > 0:
         extended.pixel = first["pixel_y"], first["pixel_x"]
     extended.acquired = _fei_time(first, facts)
@@ -216,7 +221,11 @@ def _add_fei_rest(values: Mapping[str, Any], facts: Facts, *, is_stem: bool) -> 
     """Values that need more than a name and a unit."""
     facts.add("software", f"{values.get('application', '')} {values.get('version', '')}".strip())
     facts.add("magnification", values.get("magnification") or None)
-    facts.add("defocus", values.get("stem_defocus" if is_stem else "defocus"), "m")
+    defocus = values.get("stem_defocus" if is_stem else "defocus")
+    if defocus is not None and abs(defocus) > MOST_DEFOCUS:
+        facts.warnings["defocus"] = f"The extended header says {defocus:g} m, which no image is out of focus by."
+    else:
+        facts.add("defocus", defocus, "m")
     facts.add("projection_mode", PROJECTIONS.get(values.get("projection_mode", 0)))
     facts.add("Column Mode", MODES.get(values.get("instrument_mode", 0)))
     facts.add("Probe Mode", PROBES.get(values.get("probe_mode", 0)))
@@ -248,11 +257,11 @@ def _fei_time(record: Mapping[str, Any], facts: Facts) -> datetime | None:
     return found[0] if found else None
 
 
-def _agard(raw: bytes, images: int, integers: int, reals: int, facts: Facts) -> Extended:
+def _agard(raw: bytes, images: int, integers: int, reals: int, facts: Facts, order: str) -> Extended:
     size = 4 * (integers + reals)
     count = min(images, len(raw) // size)
     records = [
-        dict(zip(AGARD, struct.unpack_from(f"<{reals}f", raw, n * size + 4 * integers), strict=False))
+        dict(zip(AGARD, struct.unpack_from(f"{order}{reals}f", raw, n * size + 4 * integers), strict=False))
         for n in range(count)
     ]
     if not records or not any(records[0].values()):
@@ -260,7 +269,8 @@ def _agard(raw: bytes, images: int, integers: int, reals: int, facts: Facts) -> 
     first = {name: tidy(float(f"{value:.7g}")) for name, value in records[0].items()}
     extended = Extended(native=first, tilts=[tidy(float(f"{record['alpha']:.7g}")) for record in records])
     _add(AGARD_VALUES, {name: value for name, value in first.items() if value}, facts)
-    for name in ("stage_x", "stage_y", "stage_z"):
+    facts.add_measured("acceleration_voltage", first.get("ht", 0), "kV" if first.get("ht", 0) < KILOVOLTS else "V")
+    for name in ("stage_x", "stage_y", "stage_z", "defocus"):
         if abs(first[name]) <= FARTHEST:
             facts.add(name, first[name], "m")
     if 0 < first["pixel"] < FARTHEST:
@@ -270,18 +280,18 @@ def _agard(raw: bytes, images: int, integers: int, reals: int, facts: Facts) -> 
 
 def _shorts(flags: int) -> int:
     """The i2 of an image's record in SerialEM's header."""
-    return sum(count for bit, count in SERIAL_EM if flags & bit)
+    return sum(count for bit, count in SERIAL_EM.items() if flags & bit)
 
 
-def _serial_em(raw: bytes, images: int, size: int, flags: int, facts: Facts) -> Extended:
+def _serial_em(raw: bytes, images: int, size: int, flags: int, facts: Facts, order: str) -> Extended:
     extended = Extended()
     if size <= 0 or size != 2 * _shorts(flags):
         return extended
     records = []
     for n in range(min(images, len(raw) // size)):
-        values = struct.unpack_from(f"<{size // 2}h", raw, n * size)
+        values = struct.unpack_from(f"{order}{size // 2}h", raw, n * size)
         record, place = {}, 0
-        for bit, count in SERIAL_EM:
+        for bit, count in SERIAL_EM.items():
             if flags & bit:
                 record[bit] = values[place : place + count]
                 place += count

@@ -60,6 +60,8 @@ VALUES: dict[str, tuple[str, str | None]] = {
     "Detector.EELS.collection_angle": ("collection_angle", "mrad"),
     "Detector.EELS.exposure": ("exposure_time", "s"),
     "Detector.EELS.dwell_time": ("pixel_time", "s"),
+    "Detector.EELS.aperture_size": ("entrance_aperture", "mm"),
+    "Detector.EELS.frame_number": ("frames", None),
     "Detector.EELS.spectrometer": ("acquisition_device", None),
     "Detector.Camera.exposure": ("exposure_time", "s"),
     "Detector.Camera.name": ("acquisition_device", None),

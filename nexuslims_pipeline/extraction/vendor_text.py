@@ -250,27 +250,6 @@ def local_time(date: str, time: str = "", *, like: datetime | None = None) -> da
     return _likeliest(readings(date, time), like).replace(tzinfo=None)
 
 
-def time_beside(date: str, time: str, *known: datetime | None) -> datetime:
-    """As `local_time`, where the file tells moments that are those of the image or nothing: only the same day decides.
-
-    Parameters
-    ----------
-    date, time
-        As of `local_time`.
-    known
-        Moments such as the file's own modification, which copying changes.
-
-    Raises
-    ------
-    ValueError
-        With words for a warning.
-    """
-    found = [reading.replace(tzinfo=None) for reading in readings(date, time)]
-    moments = [moment.replace(tzinfo=None) for moment in known if moment]
-    near = (one for one in found if any(abs(one - moment) <= timedelta(days=1) for moment in moments))
-    return next(near, found[0])
-
-
 def readings(date: str, time: str = "") -> list[datetime]:
     """All that date and time may mean, the likeliest first: two where nothing tells day from month.
 

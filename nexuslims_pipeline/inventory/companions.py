@@ -12,7 +12,9 @@ from typing import Literal, TypeAlias
 
 from nexuslims_pipeline.inventory.model import FoundFile
 
-Base: TypeAlias = Literal["stem", "name", "series", "dashed", "first", "master", "exposure", "acquisition", "folder"]
+Base: TypeAlias = Literal[
+    "stem", "name", "series", "dashed", "prefix", "first", "master", "exposure", "acquisition", "folder"
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +24,12 @@ class Rule:
     extensions: frozenset[str]
     """Extensions, or whole names of files that always bear the same one."""
     base: Base
-    """Of ``a_1.ser``: stem ``a_1``, name ``a_1.ser``, series ``a``, dashed ``a_1-ser``; folder: nothing.
+    """Of ``a_1.ser``: stem ``a_1``, name ``a_1.ser``, series ``a``, dashed ``a_1-ser``; of ``a_b.csv``: prefix ``a``.
 
     The others are stems without the ending that marks the main file: first ``a`` of ``a_000.tvips``, master ``a`` of
     ``a_master.h5``, exposure ``a`` of ``a_fractions.tiff``, ``a_EER.eer`` or ``a.mrc``, acquisition ``20241021_00405``
-    of ``20241021_00405_movie.mrc``. Pictures have an exposure only under the names that EPU gives.
+    of ``20241021_00405_movie.mrc``. Pictures have an exposure only under the names that EPU gives. Of a folder there is
+    nothing: `companions` are whole names.
     """
     companions: tuple[str, ...]
     """Endings; ``######`` stands for that many digits, a single ``#`` for a number."""
@@ -54,9 +57,10 @@ RULES = (
     Rule(frozenset({".hmsa"}), "stem", (".xml",)),  # MAS hyper-dimensional data: pixels and their description
     Rule(frozenset({".spd"}), "stem", (".spc", ".ipr")),  # EDAX map with its sum spectrum and image
     Rule(frozenset({".cpr"}), "stem", (".crc",)),  # Oxford Channel 5
+    Rule(frozenset({".csv"}), "prefix", ("_metadata.log",)),  # DENSsolutions Impulse
     Rule(frozenset({"pattern.dat"}), "folder", ("setting.txt",)),  # NORDIF
 )
-"""Extensions in lower case. No chain of rules may lead back to where it began."""
+"""In lower case. No chain of rules may lead back to where it began."""
 
 FEW = 16
 """Files that a rule about a whole folder may put to one file: with more of them, lying in one folder says nothing."""
@@ -204,19 +208,28 @@ def _bases(name: str, base: Base) -> Iterator[str]:
         case "series":
             series, _, number = stem.rpartition("_")
             yield series if number.isdecimal() else stem
+        case "prefix":
+            prefix, line, _ = stem.rpartition("_")
+            if line:
+                yield prefix
         case "first" | "master":
             mark = {"first": "_000", "master": "_master"}[base]
             if stem.endswith(mark):
                 yield stem.removesuffix(mark)
         case "exposure":
-            exposure = _MOVIE.sub("", stem)
-            if exposure != stem or extension not in _PICTURES or name.rpartition("/")[2].startswith(_EPU_NAMES):
-                yield exposure
+            yield from _exposures(stem, extension)
         case "acquisition":
             yield from _acquisitions(stem)
         case "folder":
             folder, slash, _ = name.rpartition("/")
             yield folder + slash
+
+
+def _exposures(stem: str, extension: str) -> Iterator[str]:
+    """The exposure that an image or a movie is of."""
+    exposure = _MOVIE.sub("", stem)
+    if exposure != stem or extension not in _PICTURES or stem.rpartition("/")[2].startswith(_EPU_NAMES):
+        yield exposure
 
 
 def _acquisitions(stem: str) -> Iterator[str]:

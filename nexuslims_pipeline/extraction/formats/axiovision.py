@@ -7,16 +7,18 @@ The resolution is that of a printed page, not of the specimen.
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from nexuslims_pipeline.extraction.facts import Facts
+from nexuslims_pipeline.extraction.facts import Facts, bounded
 from nexuslims_pipeline.extraction.raster import tag_text, tiff_raster
 from nexuslims_pipeline.extraction.tiff import (
     DATE_TIME,
     DESCRIPTION,
     HOST_COMPUTER,
+    MAKE,
     MODEL,
     SOFTWARE,
     TiffExtractor,
     add_texts,
+    clean,
     date_of,
     picture,
 )
@@ -28,6 +30,15 @@ TEXTS: Final = {
     HOST_COMPUTER: "computer",
     DESCRIPTION: "Description",
 }
+NATIVE: Final = {
+    DESCRIPTION: "ImageDescription",
+    MAKE: "Make",
+    MODEL: "Model",
+    SOFTWARE: "Software",
+    DATE_TIME: "DateTime",
+    HOST_COMPUTER: "HostComputer",
+}
+"""Tags under the names that the TIFF standard has for them."""
 
 
 class AxioVision(TiffExtractor):
@@ -48,6 +59,8 @@ class AxioVision(TiffExtractor):
         acquired = date_of(tag_text(tiff, DATE_TIME), facts)
         signal = picture(raster, facts, data_type="Optical_Imaging")
         signal.acquired = acquired
+        texts = {name: clean(tag_text(tiff, code)) for code, name in NATIVE.items()}
+        signal.native = bounded({"TIFF": {name: text for name, text in texts.items() if text}})
         return [signal]
 
 

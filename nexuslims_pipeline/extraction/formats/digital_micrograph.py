@@ -15,6 +15,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias
 
+from nexuslims_pipeline.extraction import tecnai
 from nexuslims_pipeline.extraction.dm_tags import (
     Block,
     dig,
@@ -35,7 +36,7 @@ from nexuslims_pipeline.extraction.facts import (
     spectral_type,
 )
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.vendor_text import filetime, local_time, measured, moment, readings, unix_time
+from nexuslims_pipeline.extraction.vendor_text import filetime, local_time, moment, readings, unix_time
 from nexuslims_pipeline.metadata.fields import FIELDS
 from nexuslims_pipeline.signals import Annotation, Axis, DatasetType, Pixels, Signal, Source
 
@@ -184,7 +185,7 @@ class TaggedImage:
             return True
         if self.column in ("STEM", "SEM") or self.spectroscopy:
             return False
-        return "DIFFRACTION" in self.modes or "Diffraction" in _tecnai_mode(self.tags)
+        return "DIFFRACTION" in self.modes or "Diffraction" in tecnai.mode_of(_column(self.tags))
 
     def _is_fourier_transform(self) -> bool:
         """A transform of an image, which has a pattern's units but is none; power spectra have real numbers."""
@@ -368,50 +369,6 @@ CL_RULES = (
     _Rule("Acquisition > Monarc Spectrometer > PMT HV", "PMT Voltage", "V", "CL"),
 )
 SPECTROSCOPY_RULES = {"EELS": EELS_RULES, "EDS": EDS_RULES, "CL": CL_RULES, "": ()}
-NUMBER = r"(-?\d+(?:\.\d+)?)"
-TECNAI = (
-    ("microscope", None, r"Microscope (.+)"),
-    ("operator", None, r"User (.+)"),
-    ("Gun", None, r"Gun (.+?) HT "),
-    ("extraction_voltage", "V", rf"Gun .*Extr volt {NUMBER} V"),
-    ("Gun Lens", "", rf"Gun .*Gun Lens {NUMBER}"),
-    ("emission_current", "µA", rf"Gun .*Emission {NUMBER} ?uA"),
-    ("defocus", "µm", rf"Mode .*Defocus \(um\) {NUMBER}"),
-    ("defocus", "nm", rf"Mode .*Defocus \(nm\) {NUMBER}"),
-    ("magnification", "", rf"Mode .*Magn {NUMBER} ?x"),
-    ("camera_length", "m", rf"Mode .*Camera length:? {NUMBER} ?m\b"),
-    ("camera_length", "mm", rf"Mode .*Camera length:? {NUMBER} ?mm"),
-    ("spot_size", "", rf"Spot {NUMBER}"),
-    ("C1 Lens", "percent", rf"C1 {NUMBER} ?%"),
-    ("C2 Lens", "percent", rf"C2 {NUMBER} ?%"),
-    ("C3 Lens", "percent", rf"C3 {NUMBER} ?%"),
-    ("Objective Lens", "percent", rf"Obj {NUMBER} ?%"),
-    ("Diffraction Lens", "percent", rf"Dif {NUMBER} ?%"),
-    ("Image Shift X", "µm", rf"Image shift {NUMBER}/.+um"),
-    ("Image Shift Y", "µm", rf"Image shift [-.\d]+/{NUMBER} ?um"),
-    ("stage_x", "µm", rf"Stage {NUMBER} um"),
-    ("stage_y", "µm", rf"Stage [-.\d]+ um, {NUMBER} um"),
-    ("stage_z", "µm", rf"Stage [-.\d]+ um, [-.\d]+ um, {NUMBER} um"),
-    ("stage_alpha", "deg", rf"Stage .+ um, {NUMBER} deg"),
-    ("stage_beta", "deg", rf"Stage .+ deg, {NUMBER} deg"),
-    ("C1 Aperture", None, r"C1 Aperture: (.+)"),
-    ("condenser_aperture", None, r"C2 Aperture: (.+)"),
-    ("C3 Aperture", None, r"C3 Aperture: (.+)"),
-    ("objective_aperture", None, r"OBJ Aperture: (.+)"),
-    ("selected_area_aperture", None, r"SA Aperture: (.+)"),
-    ("Filter Mode", None, r"Mode: (.+)"),
-    ("Filter Slit", None, r"Slit state: (.+)"),
-    ("slit_width", "eV", rf"Slit width: {NUMBER} ?\[eV\]"),
-    ("Filter Dispersion per Channel", "eV", rf"Selected dispersion: {NUMBER} ?\[eV/Channel\]"),
-    ("entrance_aperture", None, r"Selected aperture: (.+)"),
-    ("Prism Shift", "eV", rf"Prism shift: {NUMBER} ?\[eV\]"),
-    ("High Tension Offset", "eV", rf"HT offset: {NUMBER} ?\[eV\]"),
-    ("Drift Tube", "eV", rf"Drift tube: {NUMBER} ?\[eV\]"),
-    ("energy_loss", "eV", rf"Total energy loss: {NUMBER} ?\[eV\]"),
-)
-"""``Tecnai > Microscope Info``, where FEI's server describes the column line by line: name here, unit (empty: a plain
-number), pattern. Apertures have no unit here: they may be retracted."""
-TECNAI_PATTERNS = tuple((name, unit, re.compile(pattern)) for name, unit, pattern in TECNAI)
 
 
 def image_facts(image: TaggedImage) -> Facts:
@@ -421,7 +378,8 @@ def image_facts(image: TaggedImage) -> Facts:
     functions give (a Titan's Z of -142 or a SEM's of 37708 can be nothing else).
     """
     facts = Facts()
-    _add_tecnai(facts, image)
+    # DigitalMicrograph's own values, which are added later, go before those of FEI's server.
+    tecnai.add_column(facts, _column(image.tags), is_filtered=image.spectroscopy == "EELS")
     for rule in (*RULES, *SPECTROMETER_RULES, *SPECTROSCOPY_RULES[image.spectroscopy]):
         _apply(facts, rule, image.tags)
     for rule in SCANNED_IMAGE_RULES if image.dataset_type == "Image" else ():
@@ -454,41 +412,9 @@ def _apply(facts: Facts, rule: _Rule, tags: dict[str, Any]) -> None:
     facts.add(rule.name, value, rule.unit, rule.group)
 
 
-def _tecnai_mode(tags: dict[str, Any]) -> str:
-    """Mode of an FEI column: ``TEM uP SA Zoom Image``; empty where its server did not tell."""
-    found = re.search(r"(?:^|\u2028)Mode ([^\u2028]*)", text_at(tags, "Tecnai", "Microscope Info"))
-    return re.split(r" Defocus| Magn| Camera", found[1])[0].strip() if found else ""
-
-
-def _add_tecnai(facts: Facts, image: TaggedImage) -> None:
-    """Add the state of an FEI column; DigitalMicrograph's own values, which are added later, go before it."""
-    lines = text_at(image.tags, "Tecnai", "Microscope Info").split("\u2028")
-    for name, unit, pattern in TECNAI_PATTERNS if len(lines) > 1 else ():
-        found = next(filter(None, map(pattern.match, lines)), None)
-        value = found[1] if found else ""
-        if unit is None:
-            _add_length(facts, name, value) if name.lower().endswith("aperture") else facts.add(name, value)
-        else:
-            facts.add_written(name, value, unit)
-    facts.add("Tecnai Mode", _tecnai_mode(image.tags))
-    stage = [name for name in facts.fields if name.startswith("stage_")]
-    if not any(facts.fields[name].magnitude for name in stage):  # a stage that FEI's server does not know
-        for name in stage:
-            del facts.fields[name]
-    if "retracted" in str(facts.extensions.get("Filter Slit", "")).lower():
-        facts.fields.pop("slit_width", None)
-
-
-def _add_length(facts: Facts, name: str, value: Any) -> None:
-    """Add a diameter that has its unit; a position's number or ``retracted`` is kept as it is written."""
-    try:
-        number, unit = measured(str(value))
-    except ValueError:
-        unit = None
-    if unit and unit in METRES:
-        facts.add(name, number, unit)
-    else:
-        facts.add(FIELDS[name].display_name if name in FIELDS else name, value)
+def _column(tags: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """State of an FEI column as its server told it."""
+    return tecnai.labels_of(text_at(tags, "Tecnai", "Microscope Info"))
 
 
 def _add_instrument(facts: Facts, image: TaggedImage) -> None:
@@ -497,13 +423,16 @@ def _add_instrument(facts: Facts, image: TaggedImage) -> None:
         facts.add("software", f"Gatan Microscopy Suite {version}")
     saved = text_at(image.tags, "GMS Version", "Saved")
     facts.add("Saved With", f"Gatan Microscopy Suite {saved}" if saved and saved != version else "")
+    if model := next((value for label, value, _ in _column(image.tags) if label == "Microscope"), ""):
+        facts.add("Microscope Name", facts.fields.get("microscope") if facts.fields.get("microscope") != model else "")
+        facts.add("microscope", model)
     interface = text_at(image.tags, "Microscope Info", "Name")
     facts.add("Microscope Interface", interface if interface != facts.fields.get("microscope") else "")
     facts.add("detector_type", image.detector)
     for name in ("condenser_aperture", "objective_aperture", "selected_area_aperture"):
         value = dig(image.tags, "Microscope Info", FIELDS[name].display_name)
         if isinstance(value, str | int | float) and value:
-            _add_length(facts, name, value)
+            tecnai.add_length(facts, name, value)
     temperature = dig(image.tags, "Acquisition", "Device", "Temperature (C)")
     if isinstance(temperature, int | float):
         facts.add("Camera Temperature", temperature + 273.15, "K")
@@ -520,7 +449,7 @@ def _add_spectrometer(facts: Facts, image: TaggedImage) -> None:
         if image.spectroscopy == "EELS" or "EFTEM" in image.modes:
             facts.add("energy_loss", filter_.get("Energy loss (eV)"), "eV")
         if label := filter_.get("Aperture label"):
-            _add_length(facts, "entrance_aperture", label)
+            tecnai.add_length(facts, "entrance_aperture", label)
 
 
 def _add_magnification(facts: Facts, image: TaggedImage) -> None:

@@ -129,14 +129,19 @@ class _Scan:
     def dataset(self, name: str) -> Any:
         return self.tree.datasets.get("/".join((*self.place, name)))
 
-    def facts(self) -> Facts:
+    def instrument(self) -> Facts:
+        """What holds for the patterns and for the electron images."""
         facts = Facts()
-        header = self.header
-        add_header(facts, header, HEADER)
-        add_header(facts, branch(header, "Pattern Center Calibration"), CENTRE)
+        add_header(facts, self.header, {key: item for key, item in HEADER.items() if item.group is None})
         images = branch(self.tree.values, *self.place, "SEM-PRIAS Images", "Header")
         add_header(facts, images, {"Mag": nonzero("magnification")})
         facts.add("software", next((v for key, v in self.root.items() if key.strip() == "Version"), None))
+        return facts
+
+    def facts(self) -> Facts:
+        facts, header = self.instrument(), self.header
+        add_header(facts, header, {key: item for key, item in HEADER.items() if item.group is not None})
+        add_header(facts, branch(header, "Pattern Center Calibration"), CENTRE)
         phases = branch(header, "Phase")
         add_phases(facts, (_phase(branch(phases, name)) for name in sorted(phases, key=lambda key: (len(key), key))))
         return facts
@@ -190,10 +195,7 @@ class _Scan:
         return map_signal(facts, grid, array, self.native)
 
     def _image(self, name: str, dataset: Any, acquired: datetime | None) -> Signal:
-        facts = Facts()
-        add_header(facts, self.header, {key: entry for key, entry in HEADER.items() if entry.group is None})
-        images = branch(self.tree.values, *self.place, "SEM-PRIAS Images", "Header")
-        add_header(facts, images, {"Mag": nonzero("magnification")})
+        facts = self.instrument()
         rows, columns = (int(size) for size in dataset.shape)
         array = Numbers(self.path, dataset)
         signal = map_signal(

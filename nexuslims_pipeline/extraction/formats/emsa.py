@@ -19,6 +19,8 @@ from nexuslims_pipeline.signals import Axis, Pixels, Signal, Source
 
 FILE_LIMIT: Final = 8 << 20
 """Bytes of the largest file that is read; a spectrum of 4096 channels has 0.1 MB."""
+LONGEST_TEXT: Final = 4000
+"""Characters after which repeated lines of one keyword are left out."""
 KEYWORDS: Final = {
     "BEAMKV": ("acceleration_voltage", "kV"),
     "EMISSION": ("emission_current", "µA"),
@@ -32,6 +34,7 @@ KEYWORDS: Final = {
     "REALTIME": ("real_time", "s"),
     "ELEVANGLE": ("elevation_angle", "deg"),
     "AZIMANGLE": ("azimuthal_angle", "deg"),
+    "SOLIDANGL": ("solid_angle", "sr"),
     "SOLIDANGLE": ("solid_angle", "sr"),
     "FWHMMNKA": ("detector_energy_resolution", "eV"),
     "XTILTSTGE": ("stage_tilt", "deg"),
@@ -64,6 +67,7 @@ NEVER_ZERO: Final = frozenset(
         "FWHMMNKA",
         "BEAMDIAM",
         "THICKNESS",
+        "SOLIDANGL",
         "SOLIDANGLE",
     }
 )
@@ -99,11 +103,13 @@ UNITS: Final = {
     "us": "µs", "dg": "deg", "deg": "deg", "sr": "sr",
 }  # fmt: skip
 OPERATION_MODES: Final = {
-    "IMAG": "Imaging",
-    "DIFR": "Diffraction",
-    "SCIM": "Scanning Imaging",
-    "SCDF": "Scanning Diffraction",
+    "IM": "Imaging",
+    "DIF": "Diffraction",
+    "SCI": "Scanning Imaging",
+    "SCD": "Scanning Diffraction",
 }
+"""Beginnings of the codes of ``#OPERMODE``, whose rest writers spell as they like: ``DIFR``, ``DIFFR`` …."""
+STAGE: Final = ("stage_x", "stage_y", "stage_z")
 SIGNALS: Final = {
     "EDS": "EDS", "WDS": "WDS", "ELS": "EELS", "EELS": "EELS", "AES": "AES", "PES": "PES", "XRF": "XRF",
     "CLS": "CL", "GAM": "Gamma",
@@ -203,7 +209,9 @@ def _read_header(line: str, spectrum: Spectrum) -> str:
         return ""
     own, name, value = match.groups()
     if own:
-        spectrum.vendor[name] = f"{spectrum.vendor[name]}; {value}" if name in spectrum.vendor else value
+        told = spectrum.vendor.get(name, "")
+        if len(told) < LONGEST_TEXT:
+            spectrum.vendor[name] = f"{told}; {value}" if name in spectrum.vendor else value
         return ""
     parts = KEYWORD.match(name.upper())
     if parts is None:
@@ -211,8 +219,9 @@ def _read_header(line: str, spectrum: Spectrum) -> str:
     keyword = parts[1]
     if unit := name[parts.start(2) :].strip():
         spectrum.units[keyword] = unit
-    if keyword in {"TITLE", "COMMENT"} and spectrum.header.get(keyword) and len(spectrum.header[keyword]) < 4000:
-        value = f"{spectrum.header[keyword]} {value}"
+    told = spectrum.header.get(keyword, "")
+    if keyword in {"TITLE", "COMMENT"} and 0 < len(told) < LONGEST_TEXT:
+        value = f"{told} {value}"
     if keyword != "SPECTRUM":
         spectrum.header[keyword] = value
     return keyword
@@ -256,11 +265,19 @@ def _facts(spectrum: Spectrum) -> Facts:
     elements = next((spectrum.vendor[key] for key in VENDOR_ELEMENTS if spectrum.vendor.get(key)), "")
     atomic = [int(z) for z in re.findall(r"\d{1,3}", elements)]
     facts.add("elements", [ELEMENTS[z - 1] for z in atomic if 0 < z <= len(ELEMENTS)])
-    if mode := OPERATION_MODES.get(spectrum.header.get("OPERMODE", "").upper()[:4]):
-        facts.add("Operation Mode", mode)
+    facts.add("Operation Mode", _mode(spectrum) or None)
+    if not any(facts.fields[name].magnitude for name in STAGE if name in facts.fields):
+        for name in STAGE:  # all of them 0: exporters that do not know the stage write it so
+            facts.fields.pop(name, None)
     if problems := _problems(spectrum):
         facts.warnings["Pixels"] = " ".join(problems)
     return facts
+
+
+def _mode(spectrum: Spectrum) -> str:
+    """Operation mode in words; empty when the file has none that is known."""
+    code = spectrum.header.get("OPERMODE", "").strip().upper()
+    return next((words for start, words in OPERATION_MODES.items() if code.startswith(start)), "")
 
 
 def _add(facts: Facts, name: str, text: str, unit: str, never_zero: bool) -> None:
@@ -280,7 +297,7 @@ def _add_magnification(spectrum: Spectrum, facts: Facts) -> None:
     text = spectrum.header.get("MAGCAM", "")
     if not text:
         return
-    if spectrum.header.get("OPERMODE", "").upper().startswith(("DIF", "SCDF")):
+    if _mode(spectrum).endswith("Diffraction"):
         _add(facts, "camera_length", text, "mm", never_zero=True)
         return
     try:
@@ -340,8 +357,7 @@ def _technique(spectrum: Spectrum, facts: Facts) -> str:
         return signal or "Unknown"
     voltage = facts.fields.get("acceleration_voltage")
     if signal == "EELS" or (voltage is not None and voltage.m_as("kV") > HIGHEST_SEM_KV):
-        scanning = spectrum.header.get("OPERMODE", "").upper().startswith("SC")
-        return f"STEM_{signal}" if scanning else f"TEM_{signal}"
+        return f"STEM_{signal}" if _mode(spectrum).startswith("Scanning") else f"TEM_{signal}"
     return f"SEM_{signal}" if voltage is not None else signal
 
 

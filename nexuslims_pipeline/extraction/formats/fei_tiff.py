@@ -31,9 +31,9 @@ from nexuslims_pipeline.extraction.vendor_text import (
     decode,
     ini_sections,
     local_time,
+    moment,
     number,
     parse_xml,
-    time_beside,
     xml_texts,
 )
 from nexuslims_pipeline.signals import DatasetType, Signal, Source
@@ -344,15 +344,18 @@ def _acquired(sections: Sections, xml_values: Mapping[str, str], facts: Facts, s
     date, time = user.get("Date", ""), user.get("Time", "")
     created = _created(sections)
     iso = xml_values.get("Acquisition/AcquisitionDatetime", "")
+    acquired = facts.clock_time(date, time, source.modified, created) if date else _iso_time(iso, facts)
+    if "Creation Time" in facts.warnings:
+        facts.add("Acquisition Date", (f"{date} {time}" if date else iso)[:80])
+    return acquired or created
+
+
+def _iso_time(text: str, facts: Facts) -> datetime | None:
     try:
-        if date:
-            return time_beside(date, time, created, source.modified)
-        return datetime.fromisoformat(iso) if iso else created
-    except ValueError:
-        told = f"{date} {time}" if date else iso
-        facts.add("Acquisition Date", told[:80])
-        facts.warnings["Creation Time"] = f"The file says {told[:80]!r}, which is no date and time."
-        return created
+        return moment(text) if text else None
+    except ValueError as fault:
+        facts.warnings["Creation Time"] = f"The file says {fault}."
+        return None
 
 
 def _created(sections: Sections) -> datetime | None:

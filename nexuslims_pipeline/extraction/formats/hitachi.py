@@ -22,13 +22,12 @@ The layout is known from files and from those who read them, such as Bio-Formats
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded, entry
 from nexuslims_pipeline.extraction.model import Extractor
 from nexuslims_pipeline.extraction.raster import ImageFile, read_image
-from nexuslims_pipeline.extraction.vendor_text import describing, ini_sections, measured, read_text, time_beside
+from nexuslims_pipeline.extraction.vendor_text import describing, ini_sections, measured, read_text
 from nexuslims_pipeline.signals import Signal, Source
 
 IMAGES: Final = frozenset({".tif", ".tiff", ".bmp", ".jpg", ".jpeg", ".png"})
@@ -100,7 +99,7 @@ class Hitachi(Extractor):
         facts.add_entries(ENTRIES, lambda place: places.get(place, ""))
         _add_instrument(values, facts)
         _add_angles(values, facts)
-        acquired = _acquired(values, facts, source)
+        acquired = facts.clock_time(values.get("Date", ""), values.get("Time") or "0:00", source.modified)
         signal = Signal("Image", SECTIONS[kind], name=values.get("SampleName", ""), acquired=acquired)
         signal.native = bounded(sections)
         if path == source.path:
@@ -147,17 +146,6 @@ def _add_size(values: Mapping[str, str], image: ImageFile, facts: Facts) -> None
         facts.fields["pixel_height"] = facts.fields["pixel_width"]
     if full == columns and 0 < height < rows:
         facts.add("Data Bar Rows", rows - height)
-
-
-def _acquired(values: Mapping[str, str], facts: Facts, source: Source) -> datetime | None:
-    date, time = values.get("Date", ""), values.get("Time", "")
-    if not date:
-        return None
-    try:
-        return time_beside(date, time or "0:00", source.modified)
-    except ValueError:
-        facts.warnings["Creation Time"] = f"The file says {f'{date} {time}'[:80]!r}, which is no date and time."
-        return None
 
 
 EXTRACTOR = Hitachi()

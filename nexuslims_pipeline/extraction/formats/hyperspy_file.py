@@ -116,6 +116,8 @@ class HyperSpyFile(RosettaSciIOExtractor):
             group, _, name = path.partition(".")
             if isinstance(branch := at(metadata, f"Acquisition_instrument.{group}"), dict):
                 branch.pop(name, None)
+        if isinstance(branch := at(metadata, "Acquisition_instrument.SEM"), dict):
+            branch.pop("FOV", None)  # LumiSpy's second name for the magnification
 
     def dataset_type(self, axes: tuple[Axis, ...], metadata: Mapping[str, Any], kind: str) -> DatasetType:
         """Type by the axes; of numbers that nothing describes only that they are one curve or more."""

@@ -18,19 +18,20 @@ https://gitlab.misasa.okayama-u.ac.jp/gems/multi_stage.
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import ClassVar, Final
 
-from nexuslims_pipeline.extraction.facts import Facts, bounded, entry
+from nexuslims_pipeline.extraction.facts import Facts, bounded, entry, metres
 from nexuslims_pipeline.extraction.model import Extractor
 from nexuslims_pipeline.extraction.raster import ImageFile, read_image
-from nexuslims_pipeline.extraction.vendor_text import describing, number, read_text, time_beside
+from nexuslims_pipeline.extraction.vendor_text import describing, read_text
 from nexuslims_pipeline.signals import Signal, Source
 
 IMAGES: Final = frozenset({".tif", ".tiff", ".bmp", ".jpg", ".jpeg", ".png"})
 MARK: Final = re.compile(r"^\$CM_(?:FORMAT\s+JEOL|ACCEL_VOLT|MAG\s|SIGNAL|FULL_SIZE\s)", re.MULTILINE)
 LINE: Final = re.compile(r"\${1,2}([A-Z][A-Z0-9_%]*)[ \t]*(.*)")
-LENGTHS: Final = re.compile(r"([\d.,]+)\s*([nµμu]m|mm)?")
+LENGTH: Final = re.compile(r"[\d.]+\s*(?:[nµμu]m|mm)?")
+COUNT: Final = re.compile(r"[1-9]\d{0,5}\b")
+SIZE: Final = re.compile(r"([1-9]\d{0,5})\s+([1-9]\d{0,5})\b")
 AXES: Final = {"X": "stage_x", "Y": "stage_y", "Z": "stage_z", "R": "stage_rotation", "T": "stage_tilt"}
 
 ENTRIES: Final = (
@@ -42,7 +43,6 @@ ENTRIES: Final = (
     entry("chamber_pressure", "Pa", "SM_PRESSURE_AT_LOW_VACUUM SM_PENNING_VAC", never_zero=True),
     entry("frames", "", "SM_INTEG_NO CM_SCAN_AVERAGE", never_zero=True),
     entry("detector_type", None, "CM_DETECTOR CM_DETECTOR_NAME FE_DETECTOR_NAME CM_SIGNAL CM_SIGNAL_NAME"),
-    entry("microscope", None, "CM_INSTRUMENT"),
     entry("operator", None, "CM_OPERATOR"),
     entry("Signal", None, "CM_SIGNAL CM_SIGNAL_NAME"),
     entry("Comment", None, "CM_COMMENT"),
@@ -86,20 +86,22 @@ class JeolSem(Extractor):
         values = parse_lines(text)
         facts = Facts()
         facts.add_entries(ENTRIES, lambda key: values.get(key, ""))
+        model = values.get("CM_INSTRUMENT", "")
+        facts.add("microscope", model if not model or "jeol" in model.lower() else f"JEOL {model}")
         _add_stage(values, facts)
         signal = Signal(
             "Image",
             "SEM_Imaging",
             name=values.get("CM_TITLE", ""),
-            acquired=_acquired(values, facts, source),
+            acquired=facts.clock_time(values.get("CM_DATE", ""), values.get("CM_TIME") or "0:00", source.modified),
             native=bounded({"JEOL-SEM": values}),
         )
-        if path == source.path:
-            signal.dataset_type, signal.text = "Misc", text
-            return [facts.give_to(signal)]
-        image = read_image(source.path)
+        image = read_image(source.path) if path != source.path else None
         _add_size(values, image, facts)
-        return [image.give_to(signal, facts)]
+        if image:
+            return [image.give_to(signal, facts)]
+        signal.dataset_type, signal.text = "Misc", text
+        return [facts.give_to(signal)]
 
 
 def parse_lines(text: str) -> dict[str, str]:
@@ -125,50 +127,28 @@ def _add_stage(values: Mapping[str, str], facts: Facts) -> None:
         facts.add_written(name, named.get(axis, ""), "deg" if axis in "RT" else "mm")
 
 
-def _add_size(values: Mapping[str, str], image: ImageFile, facts: Facts) -> None:
-    """Pixel size: of the field of view, else of the micron bar; both are those of the full picture."""
-    rows, columns = image.raster.shape[-2:]
-    full = [number(text) for text in _numbers(values, "CM_FULL_SIZE", "CM_IMAGE_SIZE")[:2]] or [columns, rows]
-    if len(full) < 2 or not all(full):
-        full = [columns, rows]
-    scale = full[0] / columns
-    if scale == 1 and full[1] < rows:
-        facts.add("Data Bar Rows", rows - int(full[1]))
-    view = LENGTHS.findall(values.get("CM_FIELD_OF_VIEW", ""))
-    if len(view) == 2:
-        for side, (value, unit), count in zip(("width", "height"), view, full, strict=True):
-            facts.add_written(f"pixel_{side}", f"{value} {unit or 'µm'}")
-            _scale(facts, side, value, unit, scale / count)
-        return
-    bar = _numbers(values, "SM_MICRON_BAR")
-    marker = LENGTHS.search(values.get("SM_MICRON_MARKER", ""))
-    if bar and marker and number(bar[0]) > 0:
-        for side in ("width", "height"):
-            _scale(facts, side, marker[1], marker[2], scale / number(bar[0]))
+def _add_size(values: Mapping[str, str], image: ImageFile | None, facts: Facts) -> None:
+    """Pixel size and data bar; all lengths in the text go with the pixels of the full picture."""
+    size = SIZE.match(values.get("CM_FULL_SIZE", "")) or SIZE.match(values.get("CM_IMAGE_SIZE", ""))
+    full = (int(size[2]), int(size[1])) if size else None
+    rows, columns = (image.raster.shape[-2:] if image else full) or (0, 0)
+    full_rows, full_columns = full or (rows, columns)
+    if full_columns == columns and full_rows < rows:
+        facts.add("Data Bar Rows", rows - full_rows)
+    for side, pixel in zip(("width", "height"), _pixel_sizes(values, full_columns, full_rows), strict=False):
+        facts.add_measured(f"pixel_{side}", pixel * 1e9 * full_columns / columns if columns else 0, "nm")
 
 
-def _scale(facts: Facts, side: str, value: str, unit: str, factor: float) -> None:
-    facts.fields.pop(f"pixel_{side}", None)
-    facts.extensions.pop(f"pixel_{side}", None)
-    facts.add_written(f"pixel_{side}", value, (unit or "µm").replace("u", "µ").replace("μ", "µ"))
-    if f"pixel_{side}" in facts.fields:
-        facts.fields[f"pixel_{side}"] *= factor
-
-
-def _numbers(values: Mapping[str, str], *keys: str) -> list[str]:
-    """The numbers at the first of `keys` that has some."""
-    return next((found for key in keys if (found := re.findall(r"\d{1,9}(?:\.\d+)?", values.get(key, "")))), [])
-
-
-def _acquired(values: Mapping[str, str], facts: Facts, source: Source) -> datetime | None:
-    date, time = values.get("CM_DATE", ""), values.get("CM_TIME", "")
-    if not date:
-        return None
-    try:
-        return time_beside(date, time or "0:00", source.modified)
-    except ValueError:
-        facts.warnings["Creation Time"] = f"The file says {f'{date} {time}'[:80]!r}, which is no date and time."
-        return None
+def _pixel_sizes(values: Mapping[str, str], columns: int, rows: int) -> list[float]:
+    """Width and height of a pixel in metres: of the field of view, else as told, else of the micron bar."""
+    view = LENGTH.findall(values.get("CM_FIELD_OF_VIEW", ""))
+    if len(view) == 2 and columns and rows:
+        return [metres(length, "µm") / count for length, count in zip(view, (columns, rows), strict=True)]
+    told = metres(values.get("CM_PIXEL_SIZE", ""), "µm")
+    bar = COUNT.match(values.get("SM_MICRON_BAR", ""))
+    if not told and bar:
+        told = metres(values.get("SM_MICRON_MARKER", ""), "µm") / int(bar[0])
+    return [told, told]
 
 
 EXTRACTOR = JeolSem()

@@ -55,6 +55,7 @@ RAW_BITS: Final = {1: 1, 6: 8, 12: 16, 24: 16}
 LAST_NEEDED: Final = 9
 """Field of the local time; older versions have no more."""
 HDR_MARK: Final = re.compile(rb"HDR,\s")
+HDR_END: Final = re.compile(r"^End\b", re.MULTILINE)
 HDR_HINT: Final = re.compile(r"\s*\([^)]*\)$")
 """What a key says of its values: ``(Normal, Th_scan, Config)``."""
 STARTED: Final = "Time and Date Stamp"
@@ -143,6 +144,8 @@ class Merlin(Extractor):
         text = read_text(hdr) if hdr else ""
         settings = _settings(text)
         facts = Facts()
+        if hdr and not HDR_END.search(text):
+            facts.warnings["Vendor Metadata"] = f"{hdr.name} ends before its last line (a copy that broke off?)."
         if hdr == source.path:
             _add_settings(settings, facts)
             signal = Signal("Misc", "TEM_Diffraction", acquired=_started(settings, facts), native=bounded(settings))
@@ -316,6 +319,7 @@ def _decoded(raw: Any, layout: Layout) -> Any:
     import numpy as np
 
     words = np.asarray(raw).reshape(-1, 8)
+    pixels: Any
     if layout.depth == 1:
         pixels = np.unpackbits(words[:, ::-1], bitorder="little")
     elif layout.depth == 6:

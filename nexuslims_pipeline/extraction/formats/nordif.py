@@ -25,6 +25,7 @@ from nexuslims_pipeline.extraction.ebsd import (
     add_phases,
     nonzero,
     pattern_signal,
+    seconds_of,
     warn_of_missing,
 )
 from nexuslims_pipeline.extraction.facts import Facts, bounded
@@ -138,7 +139,7 @@ def _facts(sections: dict[str, dict[str, str]]) -> Facts:
     specimen = sections.get("Specimen", {})
     facts.add("specimen", specimen.get("Name"))
     facts.add("Specimen Mounting", specimen.get("Mounting"))
-    facts.add("Scan Time", sections.get("Area", {}).get("Scan time"))
+    facts.add_measured("acquisition_time", seconds_of(sections.get("Area", {}).get("Scan time", "")), "s")
     phases = (sections[name] for name in sections if re.fullmatch(r"Phase \d+", name))
     add_phases(facts, (Phase(phase.get("Name", ""), space_group=phase.get("IT", "")) for phase in phases))
     return facts

@@ -34,6 +34,7 @@ from nexuslims_pipeline.extraction.ebsd import (
     channel5_laue_group,
     map_signal,
     nonzero,
+    seconds_of,
     warn_of_missing,
 )
 from nexuslims_pipeline.extraction.facts import Facts, bounded
@@ -78,7 +79,6 @@ TEXTS: Final = {
     ("General", "Notes"): "Notes",
     ("General", "JobMode"): "Job Mode",
 }
-_DURATION = re.compile(r"(\d+):(\d\d):(\d\d)")
 
 
 class OxfordCpr(Extractor):
@@ -148,9 +148,7 @@ def _add(facts: Facts, sections: dict[str, dict[str, str]]) -> None:
     add_numbers(facts, texts, NUMBERS)
     for (section, key), name in TEXTS.items():
         facts.add(name, texts.get((section, key)))
-    if found := _DURATION.fullmatch(sections.get("General", {}).get("Duration", "")):
-        hours, minutes, seconds = (int(part) for part in found.groups())
-        facts.add_measured("acquisition_time", hours * 3600 + minutes * 60 + seconds, "s")
+    facts.add_measured("acquisition_time", seconds_of(sections.get("General", {}).get("Duration", "")), "s")
     phases = [sections[name] for name in sections if re.fullmatch(r"Phase\d+", name)]
     add_phases(facts, (_phase(phase) for phase in phases if phase.get("Enabled", "True").lower() != "false"))
     count = sections.get("Phases", {}).get("Count", "")

@@ -45,13 +45,17 @@ NUMBERS: Final = {
     "KV": nonzero("acceleration_voltage", "kV"),
     "Mag": nonzero("magnification"),
     "Coverage": nonzero("Coverage", "percent"),
-    "TiltAngle": Item("Specimen Tilt", "deg"),
-    "TiltAxis": Item("Tilt Axis", "deg"),
+    "WorkingDistance": nonzero("working_distance", "mm"),
+    "InsertionDistance": nonzero("Detector Insertion Distance", "mm"),
+    "DetectorOrientationE1": Item("Euler 1", "deg", "Detector Orientation"),
+    "DetectorOrientationE2": Item("Euler 2", "deg", "Detector Orientation"),
+    "DetectorOrientationE3": Item("Euler 3", "deg", "Detector Orientation"),
     "AcqE1": Item("Euler 1", "deg", "Acquisition Orientation"),
     "AcqE2": Item("Euler 2", "deg", "Acquisition Orientation"),
     "AcqE3": Item("Euler 3", "deg", "Acquisition Orientation"),
     "NoMeas": Item("Points"),
 }
+TILTS: Final = {"TiltAngle": Item("Specimen Tilt", "deg"), "TiltAxis": Item("Tilt Axis", "deg")}
 PERSONAL: Final = ("Prj", "Author")
 """Lines with folders and people, which are not shown."""
 NOBODY: Final = frozenset({"[Unknown]", "Unknown"})
@@ -148,6 +152,8 @@ def _parsed(lines: list[str]) -> tuple[dict[str, str], list[str], list[str]]:
 
 def _add(facts: Facts, keys: dict[str, str]) -> None:
     add_numbers(facts, keys, NUMBERS)
+    if "acceleration_voltage" in facts.fields or keys.get("TiltAngle", "").strip("0.,"):
+        add_numbers(facts, keys, TILTS)  # of maps that were made elsewhere the whole line is 0
     author = keys.get("Author", "")
     facts.add("operator", None if author in NOBODY else author)
     facts.add("Job Mode", keys.get("JobMode"))

@@ -44,6 +44,7 @@ from nexuslims_pipeline.extraction.facts import Facts, bounded, spectral_type
 from nexuslims_pipeline.extraction.hdf5 import (
     Numbers,
     Tree,
+    ensure_own_numbers,
     is_cut_off,
     is_hdf5,
     open_hdf5,
@@ -58,6 +59,8 @@ from nexuslims_pipeline.signals import Axis, Layer, Pixels, Signal, Source
 MOST_SLICES: Final = 50
 """Acquisitions of one file that are read; particle analyses may have thousands."""
 MOST_NAMES: Final = 10_000
+MOST_TIMES: Final = 1 << 22
+"""Positions whose times are added up."""
 PATTERNS: Final = ("Processed Patterns", "Unprocessed Patterns")
 QUALITY_MAPS: Final = ("Band Contrast", "Band Slope", "Pattern Quality", "Phase")
 """Maps to show of an acquisition without patterns, best first."""
@@ -92,7 +95,7 @@ EBSD: Final = {
     "Camera Mode": Item("binning"),
     "Camera Binning Mode": Item("binning"),
     "Camera Gain": Item("Camera Gain"),
-    "Number Frames Averaged": Item("Frames Averaged"),
+    "Number Frames Averaged": nonzero("frames"),
     "Detector Serial Number": Item("Detector Serial Number"),
     "Detector Insertion Distance": Item("Detector Insertion Distance", "mm"),
     "Detector Screen Type": Item("Detector Screen"),
@@ -333,9 +336,11 @@ def _eds(technique: _Technique) -> Iterator[Signal]:
     facts.add("starting_energy", start[0] / 1e3 if start else None, "keV")
     layers, elements = _element_maps(technique)
     facts.add("elements", elements)
-    live = technique.dataset("Live Time")
-    if live is not None and live.size == 1:
-        facts.add_measured("live_time", plain_value(live[()]), "s")
+    for name, known in (("Live Time", "live_time"), ("Real Time", "real_time")):
+        times = technique.dataset(name)
+        if times is not None and times.dtype.kind == "f" and 0 < times.size <= MOST_TIMES:
+            ensure_own_numbers(times)
+            facts.add_measured(known, float(f"{float(times[()].sum(dtype='f8')):.7g}"), "s")
     spectra = technique.dataset("Spectrum")
     grid = technique.grid
     if spectra is not None and spectra.ndim == 2:

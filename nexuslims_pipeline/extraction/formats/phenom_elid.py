@@ -33,6 +33,7 @@ https://github.com/hyperspy/rosettasciio/blob/main/rsciio/phenom/_api.py.
 import bz2
 import contextlib
 import math
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -215,6 +216,11 @@ class Image:
         sizes = [facts.fields.get(each.name) for each in PIXEL]
         height, width = (0.0 if size is None else float(size.m_as("m")) for size in sizes)
         return height, width
+
+    def mixed(self) -> list[str]:
+        """Detectors whose signals make up the image: ``QBSD``, ``SED``."""
+        parts = (re.fullmatch(r"acquisition/scan/detectors/(\w{1,20})/mixFactor", place) for place in self.settings)
+        return [part[1] for part in parts if part and self.settings[part[0]].strip("+-0.,")]
 
     def field_width(self) -> float:
         """Length that positions of analyses are parts of, in metres: the longer side of the image."""
@@ -463,6 +469,8 @@ def _image_signal(image: Image) -> Signal:
 
     facts = Facts()
     facts.add_entries((*INSTRUMENT, *SCAN), image.text)
+    if "detector_type" not in facts.fields:
+        facts.add("detector_type", "+".join(image.mixed()))
     height, width = image.pixel()
     axes = (_length_axis(image.shape[0], height, "y"), _length_axis(image.shape[1], width, "x"))
     facts.add_axes(axes)

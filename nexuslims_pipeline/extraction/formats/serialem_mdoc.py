@@ -153,6 +153,8 @@ def read_mdoc(path: Path) -> Mdoc:
     mdoc = Mdoc(text=decode(raw[:MOST_BYTES])[0])
     if len(raw) > MOST_BYTES:
         mdoc.problem = f"{path.name} is longer than any series needs: what follows {MOST_BYTES >> 20} MB was not read."
+    elif not mdoc.text.endswith("\n"):
+        mdoc.problem = f"{path.name} ends within a line (a copy that broke off?)."
     current = mdoc.general
     for line in map(str.strip, mdoc.text.split("\n")):
         if found := SECTION.match(line):
@@ -237,7 +239,7 @@ def _numbers(images: Sequence[Mapping[str, str]], key: str) -> list[float]:
 
 
 def _acquired(images: Sequence[Mapping[str, str]], title: str, facts: Facts) -> datetime | None:
-    moments = []
+    moments: list[datetime] = []
     for text in filter(None, (*(values.get("DateTime", "") for values in images), title)):
         if text == title and moments:
             break

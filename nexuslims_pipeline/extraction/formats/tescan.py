@@ -41,7 +41,6 @@ from nexuslims_pipeline.extraction.vendor_text import (
     ini_sections,
     local_time,
     read_text,
-    time_beside,
 )
 from nexuslims_pipeline.signals import Signal, Source
 
@@ -155,8 +154,9 @@ class Tescan(Extractor):
             sections[name] = {**sections.get(name, {}), **section}
         if not sections:
             facts.warnings.setdefault("Vendor Metadata", "The file has no header, nor is one beside it.")
+        signal = _signal(sections, image, source, facts)
         _add_layout(sections.get("MAIN", {}), image, facts)
-        return [image.give_to(_signal(sections, image, source, facts), facts)]
+        return [image.give_to(signal, facts)]
 
 
 def read_blocks(raw: bytes) -> Sections:
@@ -221,17 +221,14 @@ def _add_layout(main: Mapping[str, str], image: ImageFile, facts: Facts) -> None
     rows, columns = image.raster.shape[-2:]
     strip = _count(main, "ImageStripSize")
     if 0 < strip < rows:
-        facts.add("Data Bar Rows", rows - (rows - strip))
+        facts.add("Data Bar Rows", strip)
+        rows -= strip
     across, down = _count(main, "ViewFieldsCountX"), _count(main, "ViewFieldsCountY")
     if across * down > 1:
         facts.add("Pictures Side by Side", f"{across} × {down}")
-        for extent, key, pixels in (
-            ("horizontal", "PixelSizeX", columns / across),
-            ("vertical", "PixelSizeY", (rows - max(0, strip)) / down),
-        ):
-            facts.add_written(f"{extent}_field_width", main.get(key, ""), "m")
-            if f"{extent}_field_width" in facts.fields:
-                facts.fields[f"{extent}_field_width"] *= pixels
+        for side, extent, pixels in (("width", "horizontal", columns / across), ("height", "vertical", rows / down)):
+            if size := facts.fields.get(f"pixel_{side}"):
+                facts.add_measured(f"{extent}_field_width", size.m_as("nm") * pixels / 1000, "µm")
 
 
 def _count(main: Mapping[str, str], key: str) -> int:
@@ -249,14 +246,13 @@ def _acquired(main: Mapping[str, str], image: ImageFile | None, source: Source, 
             saved = local_time(day.replace(":", "-"), clock)
         except ValueError as fault:
             facts.warnings["TIFF Date"] = str(fault)
-    if not date:
+    scanned = facts.clock_time(date, time, source.modified, saved)
+    if scanned is None:
         return saved
-    try:
-        scanned = time_beside(date, time, saved, source.modified)
-    except ValueError:
-        facts.warnings["Creation Time"] = f"The file says {f'{date} {time}'[:80]!r}, which is no date and time."
-        return saved
-    if saved is None or abs(saved - scanned) <= SAVING:
+    if saved is None:
+        facts.warnings["Creation Time"] = "Some versions write UTC here, others the instrument's time."
+        return scanned
+    if abs(saved - scanned) <= SAVING:
         return scanned
     facts.add("Header Date", f"{date} {time}")
     return saved

@@ -125,7 +125,7 @@ class ThermoEpu(Extractor):
         kind, technique = kind_of(texts)
         if path == source.path:
             signal = Signal("Misc", technique, acquired=acquired, native=bounded(texts))
-            signal.text = "\n".join(f"{place}: {text}" for place, text in texts.items())
+            signal.text = _shown(texts)
             return [facts.give_to(signal)]
         signal = Signal(kind, technique, acquired=acquired, native=bounded({"xml": texts}))
         try:
@@ -135,6 +135,15 @@ class ThermoEpu(Extractor):
             return [facts.give_to(signal)]
         scale_to(facts, texts, image.raster.shape[-1])
         return [image.give_to(signal, facts)]
+
+
+def _shown(texts: Mapping[str, str]) -> str:
+    """Text for people: what is known of the microscope."""
+    parts = ("microscopeData/", "CustomData/")
+    lines = (
+        f"{place.removeprefix(part)}: {texts[place]}" for part in parts for place in texts if place.startswith(part)
+    )
+    return "\n".join(lines)
 
 
 def epu_of(source: Source) -> Path | None:

@@ -31,11 +31,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from nexuslims_pipeline.extraction import tecnai
 from nexuslims_pipeline.extraction.facts import Facts, bounded, on_its_clock, spectral_type
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.vendor_text import MONTHS, parse_xml
+from nexuslims_pipeline.extraction.vendor_text import local_time, parse_xml
 from nexuslims_pipeline.signals import Axis, DatasetType, Pixels, Signal, Source
 
 if TYPE_CHECKING:
@@ -57,33 +58,18 @@ SMALLEST_RECIPROCAL = 1e3
 """TIA writes no unit for an image: a pixel is 1e-12 to 1e-5 metres or 1e6 to 1e10 reciprocal metres wide."""
 X_RAY_STEP = 2.5
 """Least energy per channel in eV of an X-ray detector; an energy-loss spectrometer has less."""
-ACQUIRED = re.compile(r"\w{3} (\w{3}) +(\d{1,2}) (\d{1,2}):(\d{2}):(\d{2}) (\d{4})")
 MAPPED = re.compile(r"spectrum (image|profile)")
 """In the name of an object's display: spectra from a field or along a line."""
 NUMBERED = re.compile(r"(?s)(.+)_(\d{1,9})")
 
-UNITS = {
-    "kV": "kV", "V": "V", "eV": "eV", "keV": "keV", "uA": "µA", "nA": "nA", "m": "m", "mm": "mm", "um": "µm",
-    "nm": "nm", "deg": "deg", "mrad": "mrad", "rad": "rad", "s": "s", "%": "percent", "eV/Channel": "eV",
-}  # fmt: skip
-"""Units of ``ExperimentalDescription`` as pint spells them."""
-LABELS = {
-    "High tension": "acceleration_voltage", "Magnification": "magnification",
-    "Camera length": "camera_length", "Emission": "emission_current", "Stem rotation": "scan_rotation",
-    "User": "operator", "Stage X": "stage_x", "Stage Y": "stage_y", "Stage Z": "stage_z",
-    "Stage A": "stage_alpha",
-    "Stage B": "stage_beta",
-    "Stem rotation correction": "STEM Rotation Correction",
-}  # fmt: skip
-"""Labels of ``ExperimentalDescription`` that become fields."""
-ACQUISITION = {
+ACQUISITION: Final = {
     "IntegrationTime": ("acquisition_time", "s"), "FrameTime": ("frame_time", "s"),
-    "Binning": ("Binning", None), "CameraNamePath": ("acquisition_device", None),
-    "EnergyResolution": ("Energy Resolution", "eV"),
-    "ShapingTime": ("Shaping Time", "µs"), "NumberSpectra": ("Number of Spectra", None),
+    "CameraNamePath": ("acquisition_device", None), "EnergyResolution": ("Nominal Channel Size", "eV"),
+    "ShapingTime": ("shaping_time", "µs"), "NumberSpectra": ("Number of Spectra", ""),
     "BiasCorrection": ("Bias Correction", None), "GainCorrection": ("Gain Correction", None),
 }  # fmt: skip
-"""``AcquireInfo``: name and unit; the dwell time and the magnification are treated apart."""
+"""``AcquireInfo``: name and unit; dwell time, magnification and binning are treated apart. The ``EnergyResolution`` of
+10 goes with channels of 9.98 eV and the ``ShapingTime`` with the microseconds on EDAX's processors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +298,7 @@ class _Object:
     @property
     def mode(self) -> str:
         """Mode of the column, e.g. ``STEM nP SA Zoom Diffraction``."""
-        return next((value for label, value, _ in self.description if label == "Mode"), "")
+        return tecnai.mode_of(self.description)
 
     @property
     def is_of_spectra(self) -> bool:
@@ -396,37 +382,27 @@ def _chosen(objects: list[_Object], number: int, series: _Series) -> _Object | N
     return next((candidate for candidate in objects if candidate.describes(series)), None)
 
 
-def _add_description(facts: Facts, described: _Object) -> None:
-    for label, value, unit in described.description:
-        of_filter = label.startswith("Filter ")
-        group, name = ("Tecnai Filter", label[7:]) if of_filter else (None, LABELS.get(label, label))
-        if name == label or group:
-            name = " ".join(word[:1].upper() + word[1:] for word in name.split())
-        if not value:
-            continue
-        if unit in UNITS:
-            facts.add(name, value, UNITS[unit], group)
-        else:
-            number = _number(value)
-            facts.add(name, value if math.isnan(number) else number, None, group)
-
-
 def _add_acquisition(facts: Facts, described: _Object, dataset_type: DatasetType) -> None:
-    info = described.tree.get("AcquireInfo")
-    for tag, text in info.items() if isinstance(info, dict) else ():
-        if tag in ACQUISITION:
-            name, unit = ACQUISITION[tag]
-            facts.add(name, text, unit)
+    for tag, (name, unit) in ACQUISITION.items():
+        text = described.text("AcquireInfo", tag)
+        if not (name == "Number of Spectra" and text == "0"):
+            facts.add_written(name, text, unit)
+    if binning := described.text("AcquireInfo", "Binning"):
+        facts.add("binning", f"{binning} × {binning}")
     scanned = not described.text("AcquireInfo", "CameraNamePath")
-    facts.add("dwell_time" if scanned else "exposure_time", described.text("AcquireInfo", "DwellTimePath"), "s")
+    time = described.text("AcquireInfo", "DwellTimePath")
+    facts.add_written("dwell_time" if scanned else "exposure_time", time, "s")
     magnification = _number(described.text("AcquireInfo", "Magnification").rstrip(" Xx"))
     if magnification > 1 and dataset_type != "Diffraction" and "magnification" not in facts.fields:
         facts.add("magnification", magnification)
     conditions = ("ExperimentalConditions", "MicroscopeConditions")
-    if "acceleration_voltage" not in facts.fields:
-        facts.add("acceleration_voltage", described.text(*conditions, "AcceleratingVoltage"), "V")
-    for tag, name in (("Tilt1", "Microscope Tilt 1"), ("Tilt2", "Microscope Tilt 2")):
-        facts.add(name, described.text(*conditions, tag), "rad")
+    for tag, name, unit in (
+        ("AcceleratingVoltage", "acceleration_voltage", "V"),
+        ("Tilt1", "stage_alpha", "rad"),
+        ("Tilt2", "stage_beta", "rad"),
+    ):
+        if name not in facts.fields:
+            facts.add_written(name, described.text(*conditions, tag), unit)
     facts.add("Manufacturer", described.text("Manufacturer"))
 
 
@@ -450,24 +426,23 @@ def _spectroscopy(series: _Series, described: _Object | None) -> str:
     return "EDS" if series.axes[-1].scale >= X_RAY_STEP else "EELS"
 
 
-def _acquired(series: _Series, described: _Object | None) -> datetime | None:
+def _acquired(series: _Series, described: _Object | None, facts: Facts) -> datetime | None:
     """Local time of the object, with its offset from UTC where the series has the same moment in UTC."""
-    wall = _wall_time(described) if described else None
+    wall = _wall_time(described, facts, series.taken) if described else None
     if wall is None:
         return series.taken
     return (on_its_clock(wall, series.taken) if series.taken else None) or wall
 
 
-def _wall_time(described: _Object) -> datetime | None:
-    """Local time of an object."""
-    found = ACQUIRED.match(described.text("AcquireDate"))
-    if not found or found[1].lower() not in MONTHS:
+def _wall_time(described: _Object, facts: Facts, like: datetime | None = None) -> datetime | None:
+    """Local time of an object; None with a warning where it makes no sense."""
+    text = described.text("AcquireDate")
+    if not text:
         return None
-    month = MONTHS.index(found[1].lower()) + 1
-    day, hour, minute, second, year = (int(part) for part in found.groups()[1:])
     try:
-        return datetime(year, month, day, hour, minute, second)  # noqa: DTZ001 - on the instrument's clock
-    except ValueError:
+        return local_time(text, like=like)
+    except ValueError as fault:
+        facts.warnings["Creation Time"] = f"the file says {fault}"
         return None
 
 
@@ -480,7 +455,7 @@ def _signal(path: Path, objects: list[_Object], facts: Facts) -> Signal:
     mode = instrument.mode if instrument else ""
     dataset_type, data_type = _types(series, described, mode)
     if instrument:
-        _add_description(facts, instrument)
+        tecnai.add_column(facts, instrument.description, is_filtered=data_type.endswith("EELS"))
     if described:
         _add_acquisition(facts, described, dataset_type)
     elif objects:
@@ -499,7 +474,7 @@ def _signal(path: Path, objects: list[_Object], facts: Facts) -> Signal:
         dataset_type,
         data_type,
         shape=series.shape,
-        acquired=_acquired(series, described),
+        acquired=_acquired(series, described, facts),
         native=bounded(native),
         pixels=series.pixels,
     )
@@ -579,14 +554,15 @@ def _without_numbers(objects: list[_Object]) -> Signal:
         dataset_type = technique = "Diffraction"
     facts = Facts()
     facts.warnings["Companion"] = "its numbers lie in .ser files"
-    _add_description(facts, instrument)
+    tecnai.add_column(facts, instrument.description, is_filtered=technique == "EELS")
     _add_acquisition(facts, described, dataset_type)
+    acquired = _wall_time(instrument, facts)
     native = {
         "ObjectInfo": described.tree,
         "ExperimentalDescription": {label: f"{v} {u}".strip() for label, v, u in instrument.description},
     }
     data_type = f"{column}_{technique}" if column else "Unknown"
-    return facts.give_to(Signal(dataset_type, data_type, acquired=_wall_time(instrument), native=bounded(native)))
+    return facts.give_to(Signal(dataset_type, data_type, acquired=acquired, native=bounded(native)))
 
 
 def _series_beside(path: Path) -> list[Path]:

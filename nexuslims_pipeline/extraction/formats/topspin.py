@@ -113,7 +113,7 @@ def _procedures(file: Any) -> Iterator[Any]:
         return
     for name in sorted(file)[:MOST_PROCEDURES]:
         group = resolved(file, name) if GUID.fullmatch(name) else None
-        if hasattr(group, "keys") and "Metadata" in group:
+        if group is not None and "Metadata" in getattr(group, "keys", tuple)():
             yield group
 
 

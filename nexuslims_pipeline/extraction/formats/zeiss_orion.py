@@ -13,13 +13,12 @@ Newer versions repeat the beam's values with the column before their names. The 
 """
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded, entry
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.raster import TIFF_MAGIC, first_tags, read_image
-from nexuslims_pipeline.extraction.vendor_text import decode, parse_xml, time_beside
+from nexuslims_pipeline.extraction.vendor_text import decode, parse_xml
 from nexuslims_pipeline.signals import Signal, Source
 
 XML_TAG: Final = 65000
@@ -115,7 +114,7 @@ class ZeissOrion(Extractor):
         _add_averages(values, facts)
         _add_data_bar(values, image.raster.shape[-2], facts)
         technique = "HIM_Imaging" if column == "GFIS" else "FIB_Imaging"
-        acquired = _acquired(values, facts, source)
+        acquired = facts.clock_time(values.get("TimeStamp", ""), "", source.modified)
         signal = Signal("Image", technique, acquired=acquired, native=bounded({"ImageTags": values}))
         return [image.give_to(signal, facts)]
 
@@ -141,17 +140,6 @@ def _add_data_bar(values: Mapping[str, str], rows: int, facts: Facts) -> None:
     height = values.get("ImageHeight", "")
     if height.isdecimal() and len(height) < 7 and 0 < int(height) < rows:
         facts.add("Data Bar Rows", rows - int(height))
-
-
-def _acquired(values: Mapping[str, str], facts: Facts, source: Source) -> datetime | None:
-    text = values.get("TimeStamp", "")
-    if not text:
-        return None
-    try:
-        return time_beside(text, "", source.modified)
-    except ValueError:
-        facts.warnings["Creation Time"] = f"The file says {text[:80]!r}, which is no date and time."
-        return None
 
 
 EXTRACTOR = ZeissOrion()

@@ -25,13 +25,12 @@ The number of the tag is in https://github.com/cgohlke/tifffile; codes are those
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import ClassVar, Final
 
-from nexuslims_pipeline.extraction.facts import Facts, bounded, entry
+from nexuslims_pipeline.extraction.facts import Facts, bounded, entry, metres
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.raster import TIFF_MAGIC, first_tags, read_image
-from nexuslims_pipeline.extraction.vendor_text import decode, number, time_beside
+from nexuslims_pipeline.extraction.vendor_text import decode, number
 from nexuslims_pipeline.signals import Signal, Source
 
 TEXT_TAG: Final = 34118
@@ -186,7 +185,7 @@ class ZeissSmartSem(Extractor):
         _add_averages(shown, facts)
         _add_software(shown, facts)
         _doubt(facts, image.raster.shape[-1])
-        acquired = _acquired(shown, facts, source)
+        acquired = facts.clock_time(_value(shown, "AP_DATE"), _value(shown, "AP_TIME"), source.modified)
         native = bounded({"CZ_SEM": {code: f"{name} = {value}".strip() for code, (name, value) in shown.items()}})
         signal = Signal("Image", technique, acquired=acquired, native=native)
         return [image.give_to(signal, facts)]
@@ -238,45 +237,39 @@ def _technique(shown: Mapping[str, tuple[str, str]]) -> str:
     return "Optical_Imaging" if is_camera else "SEM_Imaging"
 
 
-def _length(shown: Mapping[str, tuple[str, str]], code: str) -> float:
-    """Nanometres at a code; 0 without."""
-    facts = Facts()
-    facts.add_written("length", _value(shown, code), "nm")
-    length = facts.extensions.get("length")
-    return float(length.m_as("nm")) if length is not None and length.is_compatible_with("nm") else 0.0
-
-
 def _add_pixel(
     shown: Mapping[str, tuple[str, str]], exact: list[str], columns: int, is_ion: bool, facts: Facts
 ) -> None:
     """Pixel size: the image's own, else that of the screen, which has another number of columns."""
-    on_screen = _length(shown, "AP_FIB_PIXEL_SIZE" if is_ion else "AP_PIXEL_SIZE")
-    pixel = _length(shown, "AP_IMAGE_PIXEL_SIZE") or on_screen * SCREEN_COLUMNS / columns
-    try:
-        told = number(exact[EXACT_PIXEL]) * 1e9
-    except (ValueError, IndexError):
-        told = 0.0
-    for candidate in (told, told * SCREEN_COLUMNS / columns):
-        if pixel and abs(candidate - pixel) <= EXACT_DIFFERENCE * pixel:
-            pixel = candidate
-            break
+    enlarged = SCREEN_COLUMNS / columns
+    on_screen = metres(_value(shown, "AP_FIB_PIXEL_SIZE" if is_ion else "AP_PIXEL_SIZE"), "nm")
+    pixel = metres(_value(shown, "AP_IMAGE_PIXEL_SIZE"), "nm") or on_screen * enlarged
+    told = _exact(exact, EXACT_PIXEL)
+    pixel = next((size for size in (told, told * enlarged) if _is_about(size, pixel)), pixel)
     for side in ("width", "height"):
-        facts.add_measured(f"pixel_{side}", pixel, "nm")
-    field = 0.0 if is_ion else _length(shown, "AP_WIDTH")
-    if pixel and field and abs(pixel * columns - field) > EXACT_DIFFERENCE * field:
-        facts.warnings["pixel_width"] = f"The file says that the field is {field / 1000:.4g} µm wide, which disagrees."
+        facts.add_measured(f"pixel_{side}", pixel * 1e9, "nm")
+    field = 0.0 if is_ion else metres(_value(shown, "AP_WIDTH"), "µm")
+    if pixel and field and not _is_about(pixel * columns, field):
+        facts.warnings["pixel_width"] = f"The file says that the field is {field * 1e6:.4g} µm wide, which disagrees."
+
+
+def _exact(exact: list[str], line: int) -> float:
+    """One of the bare numbers; 0 where it is none."""
+    try:
+        return number(exact[line])
+    except (ValueError, IndexError):
+        return 0.0
+
+
+def _is_about(exact: float, rounded: float) -> bool:
+    return exact > 0 and abs(exact - rounded) <= EXACT_DIFFERENCE * exact
 
 
 def _sharpen(exact: list[str], facts: Facts) -> None:
     """Put numbers with all their digits in place of those that were rounded for the screen."""
     for name, (line, unit) in EXACT.items():
-        known = facts.fields.get(name)
-        try:
-            value = number(exact[line]) if known is not None else 0.0
-        except (ValueError, IndexError):
-            continue
-        rounded = known.m_as(unit) if unit and known is not None else known
-        if value > 0 and abs(value - rounded) <= EXACT_DIFFERENCE * value:
+        known, value = facts.fields.get(name), _exact(exact, line)
+        if known is not None and _is_about(value, known.m_as(unit) if unit else known):
             facts.add(name, value, unit)
 
 
@@ -337,15 +330,6 @@ def _doubt(facts: Facts, columns: int) -> None:
         facts.warnings["dwell_time"] = (
             f"The line time leaves {average * 1e6:.3g} µs to each pixel: the file's dwell time is that of one sample."
         )
-
-
-def _acquired(shown: Mapping[str, tuple[str, str]], facts: Facts, source: Source) -> datetime | None:
-    date, time = _value(shown, "AP_DATE"), _value(shown, "AP_TIME")
-    try:
-        return time_beside(date, time, source.modified) if date else None
-    except ValueError:
-        facts.warnings["Creation Time"] = f"The file says {f'{date} {time}'[:80]!r}, which is no date and time."
-        return None
 
 
 EXTRACTOR = ZeissSmartSem()
