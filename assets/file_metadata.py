@@ -12,13 +12,14 @@ from nexuslims_pipeline.extraction.registry import readers_version
 from nexuslims_pipeline.files import from_location
 from nexuslims_pipeline.instruments import Instrument
 from nexuslims_pipeline.inventory.clock import moment
+from nexuslims_pipeline.metadata.checked import VERSION as METADATA
 from nexuslims_pipeline.metadata.dataset import Dataset
 from nexuslims_pipeline.metadata.plausibility import Circumstances, doubts
 from nexuslims_pipeline.sessions.model import Session
 from resources.storage import InstrumentStorage, StorageUnavailableError
 from resources.store import Store
 
-VERSION = f"2;{readers_version()}"
+VERSION = f"3;{METADATA};{readers_version()}"
 CLOCK_SLACK = timedelta(minutes=15)
 """How far the clocks of instrument, share and NEMO may be apart before a time is outside of its session."""
 SHOWN = 20

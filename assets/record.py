@@ -14,7 +14,7 @@ from nexuslims_pipeline.records.schema import SchemaFault, validate
 from resources.storage import InstrumentStorage
 from resources.store import Store
 
-VERSION = "1"
+VERSION = "2"
 XML_SHOWN = 20_000
 """Characters of a record that the UI shows; the whole lies in the store."""
 

@@ -291,7 +291,7 @@ def _ring(file: Any, _: Path) -> None:
 def _attributes(file: Any, _: Path) -> None:
     group = _hyperspy(file)
     group["data"] = np.zeros((2, 2))
-    for number in range(30_000):
+    for number in range(10_000):
         group["metadata"].attrs[f"a{number}"] = number
 
 
@@ -303,13 +303,15 @@ def _attribute(file: Any, _: Path) -> None:
 
 
 def _packed(file: Any, _: Path) -> None:
-    """38 GB in a few kB."""
+    """54 GB in a few kB."""
     file.attrs["version_major"], file.attrs["version_minor"] = 0, 2
     group = file.create_group("data/bomb")
     group.attrs["emd_group_type"] = 1
-    group.create_dataset("data", shape=(400, 3000, 4000), dtype="f8", chunks=(1, 3000, 4000), compression="gzip")
-    group["data"][0] = 0
-    for axis, size in enumerate((400, 3000, 4000), 1):
+    shape = (400, 4096, 4096)
+    group.create_dataset("data", shape=shape, dtype="f8", chunks=(1, *shape[1:]), compression="gzip")
+    for number in range(3):
+        group["data"].id.write_direct_chunk((number, 0, 0), zeros_packed(128 << 20))
+    for axis, size in enumerate(shape, 1):
         group.create_dataset(f"dim{axis}", data=np.arange(size))
 
 
@@ -339,7 +341,7 @@ HDF5_FILES: dict[str, Writer] = {
     },
     "external storage": hdf5("external.hspy", _external),
     "virtual dataset": hdf5("virtual.hspy", _virtual),
-    "30 000 attributes": hdf5("attributes.hspy", _attributes, libver="latest"),
+    "10 000 attributes": hdf5("attributes.hspy", _attributes, libver="latest"),
     "attribute of 32 MB": hdf5("attribute.hspy", _attribute, libver="latest"),
     "a chunk of 3 GB": hdf5("chunk.hspy", _one_chunk),
     "a tebi of strings": hdf5("strings.hspy", _strings),
@@ -408,39 +410,31 @@ BLOSC_HEADER = struct.pack("<BBBBIII", 2, 1, 1, 8, 2**31 - 16, 2**31 - 16, 32) +
 ZSTD_HEADER = b"\x28\xb5\x2f\xfd\xa0" + struct.pack("<I", 2**31 - 1) + bytes(16)
 
 
-def zip_bomb(name: str) -> Writer:
-    """Members of 256 MB of zeros each, under the names that readers look for."""
+def archive_of(name: str, write_members: Callable[[zipfile.ZipFile], None]) -> Writer:
+    """An archive that is packed once for all its names."""
 
     def write(root: Path) -> Path:
-        path = root / name
-        shutil.copyfile(_zip_of_zeros(root.parent), path)
-        return path
+        packed = root.parent / f"{write_members.__name__}.zip"
+        if not packed.exists():
+            with zipfile.ZipFile(packed, "w", compresslevel=1) as archive:
+                write_members(archive)
+        return Path(shutil.copyfile(packed, root / name))
 
     return write
 
 
-def _zip_of_zeros(outside: Path) -> Path:
-    path = outside / "zeros.zip"
-    if not path.exists():
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            for member in (".zattrs", "data.npy", "meta_data.npy", "Experiments/x/data/0"):
-                archive.writestr(member, bytes(256 << 20))
-    return path
+def _zeros(archive: zipfile.ZipFile) -> None:
+    """64 MB of zeros under each of the names that readers look for."""
+    for member in (".zattrs", "data.npy", "meta_data.npy", "Experiments/x/data/0"):
+        archive.writestr(member, bytes(64 << 20), zipfile.ZIP_DEFLATED)
 
 
-def zip_names(name: str) -> Writer:
+def _names(archive: zipfile.ZipFile) -> None:
     """Many members, and some whose names lead elsewhere."""
-
-    def write(root: Path) -> Path:
-        path = root / name
-        with zipfile.ZipFile(path, "w") as archive:
-            for member in ("../../secret", "/etc/passwd", "C:\\x", "a\0b", "data.npy"):
-                archive.writestr(zipfile.ZipInfo(member), b"\x93NUMPY")
-            for number in range(66_000):
-                archive.writestr(zipfile.ZipInfo(f"{number}.npy"), b"")
-        return path
-
-    return write
+    for member in ("../../secret", "/etc/passwd", "C:\\x", "a\0b", "data.npy"):
+        archive.writestr(zipfile.ZipInfo(member), b"\x93NUMPY")
+    for number in range(66_000):
+        archive.writestr(zipfile.ZipInfo(f"{number}.npy"), b"")
 
 
 ARCHIVES: dict[str, Writer] = {
@@ -466,8 +460,8 @@ ARCHIVES: dict[str, Writer] = {
     "absurd chunks": zarr("chunks.zspy", {"shape": [2**40] * 3, "chunks": [1] * 3, "dtype": "<f8"}, lambda _: b""),
     "negative shape": zarr("negative.zspy", {"shape": [-5], "chunks": [0], "dtype": "<f8"}, lambda _: b""),
     "deep JSON": zarr("deep.zspy", {}, lambda _: b"", "[" * 300_000),
-    **{f"zip bomb, {ending}": zip_bomb(f"bomb{ending}") for ending in (".zspy", ".prz", ".npz", ".elid")},
-    **{f"names in a zip, {ending}": zip_names(f"names{ending}") for ending in (".zspy", ".prz", ".npz", ".elid")},
+    **{f"zip bomb, {ending}": archive_of(f"bomb{ending}", _zeros) for ending in (".zspy", ".prz", ".npz", ".elid")},
+    **{f"names in a zip, {ending}": archive_of(f"names{ending}", _names) for ending in (".zspy", ".npz", ".elid")},
 }
 
 # Sizes

@@ -205,8 +205,8 @@ def test_electron_image_of_a_scan_has_the_facts_of_its_instrument() -> None:
 
 @pytest.mark.parametrize(("voltage", "tilts"), [("20", [70.0, 0.0]), ("0", [None, None])])
 def test_ctf_of_aztec_tells_its_detector(voltage: str, tilts: list[float | None], tmp_path: Path) -> None:
-    line = f"Euler angles refer to Sample Coordinate system (CS0)!\tMag\t{voltage}\tCoverage\t100\tDevice\t0\tKV\t{voltage}"
-    line += f"\tTiltAngle\t{'70.0' if voltage != '0' else '0'}\tTiltAxis\t0\tDetectorOrientationE1\t1.5"
+    line = f"Euler angles refer to Sample Coordinate system (CS0)!\tMag\t{voltage}\tCoverage\t100\tDevice\t0"
+    line += f"\tKV\t{voltage}\tTiltAngle\t{'70.0' if voltage != '0' else '0'}\tTiltAxis\t0\tDetectorOrientationE1\t1.5"
     line += "\tDetectorOrientationE2\t99\tDetectorOrientationE3\t0\tWorkingDistance\t20.5\tInsertionDistance\t188"
     head = f"Channel Text File\nJobMode\tGrid\nXCells\t1\nYCells\t1\nXStep\t1\nYStep\t1\n{line}\nPhases\t0\n"
     columns = "Phase\tX\tY\tBands\tError\tEuler1\tEuler2\tEuler3\tMAD\tBC\tBS\n0\t0\t0\t0\t3\t0\t0\t0\t0\t7\t0\n"

@@ -294,6 +294,21 @@ def test_velox_damaged_metadata_cost_nothing_else(tmp_path: Path) -> None:
     assert "Data/Line" in damaged.warnings["Datasets"]
 
 
+def test_velox_lends_the_metadata_of_images_first(tmp_path: Path) -> None:
+    other = {"Data": np.ones((8, 1)), "Metadata": velox_metadata(Instrument={"ComputerName": "another"})}
+    path = velox(
+        tmp_path / "a.emd",
+        {
+            "Spectrum/a": other,
+            "EelsSpectrumImage/b": {**other, "Data": np.ones((2, 8, 2))},
+            "Image/c": {"Data": np.ones((4, 4, 1)), "Metadata": velox_metadata()},
+            "Image/d": {"Data": np.ones((4, 4, 1))},
+        },
+    )
+    lent = next(signal for signal in read(path) if "Vendor Metadata" in signal.warnings)
+    assert lent.fields["computer"] == "PC"
+
+
 def test_velox_absurd_numbers_are_doubted(tmp_path: Path) -> None:
     optics = {"AccelerationVoltage": "9" * 30, "OperatingMode": "2", "BeamConvergence": "-0.028", "CameraLength": "0"}
     members = {"Data": np.ones((4, 4, 1)), "Metadata": velox_metadata(Optics=optics, Acquisition={})}
@@ -412,6 +427,22 @@ def test_ncem_axes_decide(
     assert signal.pixels is not None
     assert signal.pixels.array.shape == seen
     assert signal.pixels.array[...].sum() == pytest.approx(data.sum())
+
+
+@pytest.mark.parametrize(("angle", "length"), [(0.025, 0.085), (25, 85)])
+def test_ncem_numbers_without_units_are_what_a_microscope_can_have(angle: float, length: float, tmp_path: Path) -> None:
+    path = tmp_path / "a.emd"
+    with h5py.File(path, "w") as file:
+        file.attrs["version_major"] = "0"
+        emd_group(file.create_group("data/x"), np.ones((3, 3)), [("x", "[n_m]", 0.1), ("y", "[n_m]", 0.1)])
+        file.create_group("user").attrs["name"] = "somebody"
+    assert read_one(path).data_type == "Unknown"
+    with h5py.File(path, "a") as file:
+        file.create_group("microscope").attrs.update({"convergence angle": angle, "camera length": length})
+    signal = read_one(path)
+    assert signal.data_type == "TEM_Imaging"
+    assert value(signal, "convergence_angle", "mrad") == pytest.approx(25)
+    assert value(signal, "camera_length", "mm") == pytest.approx(85)
 
 
 def test_ncem_rings_and_soft_links_end(tmp_path: Path) -> None:

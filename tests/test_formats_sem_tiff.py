@@ -20,6 +20,7 @@ from nexuslims_pipeline.extraction.formats import (
     fibics_atlas,
     hitachi,
     jeol_sem,
+    phenom_tiff,
     plain_image,
     plain_text,
     tescan,
@@ -38,6 +39,7 @@ MODULES = (
     fibics_atlas,
     hitachi,
     jeol_sem,
+    phenom_tiff,
     tescan,
     zeiss_orion,
     zeiss_smartsem,
@@ -301,7 +303,8 @@ def test_ion_image_has_the_values_of_the_ion_beam(tmp_path: Path) -> None:
     content = smartsem(
         "DP_FIB_IMAGING|FIB Imaging = FIB", "AP_ACTUALKV|EHT =  5.00 kV", "AP_FIB_EHT_ACTUAL|FIB EHT = 30.00 kV",
         "AP_MAG|Mag = 1.50 K X", "AP_FIB_MAGNIFICATION|FIB Mag = 1.19 K X",
-        "AP_FIB_PIXEL_SIZE|FIB Pixel Size = 93.89 nm", "AP_WIDTH|Width = 76.22 µm", "DP_FIB_IMAGE_PROBE|FIB Image Probe = 30kV:50pA",
+        "AP_FIB_PIXEL_SIZE|FIB Pixel Size = 93.89 nm", "AP_WIDTH|Width = 76.22 µm",
+        "DP_FIB_IMAGE_PROBE|FIB Image Probe = 30kV:50pA",
     )  # fmt: skip
     signal = read(write(tmp_path, "a.tif", content), "zeiss_smartsem")
     assert signal.data_type == "FIB_Imaging"
@@ -726,8 +729,28 @@ def test_landing_energy_counts_while_the_beam_is_decelerated(tmp_path: Path) -> 
         assert ("landing_energy" in signal.fields) is expected
 
 
-def test_desktop_microscope_with_the_same_tag_is_left_to_its_own_reader(tmp_path: Path) -> None:
-    source = source_of(
-        write(tmp_path, "a.tif", tiff((34683, 2, b"<FeiImage><databarHeight>64</databarHeight></FeiImage>")))
+# --- Phenom: made files ---
+
+
+def test_image_of_a_desktop_microscope(tmp_path: Path) -> None:
+    xml = (
+        "<FeiImage><databarHeight>8</databarHeight><pixelWidth unit='um'>0.5</pixelWidth>"
+        "<pixelHeight unit='um'>0.5</pixelHeight><time>2019-08-07T09:37:31</time><integrations>16</integrations>"
+        "<samplePosition><x>-0.0025</x></samplePosition><acquisition><scan><dwellTime unit='ns'>200</dwellTime>"
+        "<highVoltage unit='kV'>-15</highVoltage><detector>bsd-all</detector></scan></acquisition>"
+        "<instrument><type>PhenomXL</type></instrument></FeiImage>"
     )
-    assert not fei_tiff.EXTRACTOR.accepts(source, source.path.read_bytes()[:4096])
+    signal = read(write(tmp_path, "a.tif", tiff((34683, 2, xml.encode()))), "phenom_tiff")
+    assert signal.acquired == datetime(2019, 8, 7, 9, 37, 31)
+    assert unitless(
+        signal, acceleration_voltage="kV", pixel_width="nm", vertical_field_width="µm", dwell_time="ns", stage_x="mm"
+    ) == {
+        "acceleration_voltage": 15,
+        "pixel_width": 500,
+        "vertical_field_width": 20,
+        "dwell_time": 200,
+        "stage_x": -2.5,
+    }
+    assert signal.fields["microscope"] == "PhenomXL"
+    assert signal.fields["frames"] == 16
+    assert signal.extensions["Data Bar Rows"] == 8

@@ -20,12 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexuslims_pipeline.demo.digital_micrograph import Calibration, digital_micrograph
+from nexuslims_pipeline.extraction import tecnai
 from nexuslims_pipeline.extraction.facts import Facts, bounded, on_its_clock, spatial_axes
 from nexuslims_pipeline.extraction.formats import digital_micrograph as dm
 from nexuslims_pipeline.extraction.formats import hyperspy_reader as hs
 from nexuslims_pipeline.extraction.formats import tia
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.signals import Axis, Signal, Source
+from nexuslims_pipeline.signals import Annotation, Axis, Signal, Source
 
 CORPUS = Path(os.environ.get("NX_TEST_CORPUS", Path(__file__).parents[2] / "shared" / "corpus"))
 MODIFIED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -482,6 +483,132 @@ WHOLE_DM3 = digital_micrograph(
     },
     version=3,
 )
+
+
+def marks(*annotations: dict[str, Any]) -> tuple[Annotation, ...]:
+    display = {"AnnotationType": 20, "ImageSource": 1, "AnnotationGroupList": dict(enumerate(annotations))}
+    root = {
+        "DocumentObjectList": {"0": {"AnnotationType": 20, "ImageSource": 0}, "1": display},
+        "ImageSourceList": {"0": {"ImageRef": 0}, "1": {"ImageRef": 2}},
+    }
+    found = dm._annotations(root)
+    assert set(found) <= {0, 2}
+    return found[2]
+
+
+def mark(kind: int, rectangle: Any = (1.0, 2.0, 3.0, 4.0), **more: Any) -> dict[str, Any]:
+    return {"AnnotationType": kind, "Rectangle": rectangle, "IsVisible": True, **more}
+
+
+def test_marks_of_the_operator() -> None:
+    ends = ((1.0, 2.0), (3.0, 4.0))
+    assert marks(mark(2), mark(3), mark(5, Label="a"), mark(6), mark(13, Text="grain"), mark(23, Label="ROI")) == (
+        Annotation("line", ends),
+        Annotation("arrow", ends),
+        Annotation("rectangle", ends, "a"),
+        Annotation("ellipse", ends),
+        Annotation("text", ends[:1], "grain"),
+        Annotation("rectangle", ends, "ROI"),
+    )
+    assert marks(mark(4), mark(27, Label="Beam")) == (
+        Annotation("arrow", ends),
+        Annotation("arrow", ends[::-1]),
+        Annotation("point", ends[:1], "Beam"),
+    )
+
+
+def test_marks_that_are_none_are_left_out() -> None:
+    odd = (
+        mark(31),
+        mark(20),
+        mark(5) | {"IsVisible": False},
+        mark(5, (0.0, 0.0, 0.0, 0.0)),
+        mark(5, (0.0, float("nan"), 1.0, 1.0)),
+        mark(5, "text"),
+        mark(5, (1.0, 2.0)),
+        mark(13, Text=" "),
+        mark(99),
+        {},
+    )
+    assert marks(*odd) == ()
+    assert len(marks(*[mark(2)] * 5000)) == dm.MOST_MARKS
+
+
+@pytest.mark.corpus
+def test_the_place_of_the_beam_is_marked_and_the_scale_bar_is_not() -> None:
+    (signal,) = read(corpus_file("dm3/Fei HAADF-UK_location.dm3"))
+    assert signal.annotations == (Annotation("point", ((2.0, 8.0),), "Beam"),)
+
+
+TECNAI = "\u2028".join([
+    "Microscope Tecnai 200 kV D1 TWIN", "User JOE", "Gun LaB6 HT 200 Extr volt 4100 V Gun Lens 3 Emission 4.5uA",
+    "Mode TEM nP SA Zoom Diffraction Camera length 0.49 m", "Spot 3", "C2 49.1%", "Image shift -0.250/1.500um",
+    "Stage 1.000 um, -2.000 um, 3.000 um, 4.50 deg, -5.00 deg", "C2 Aperture: 70 um", "SA Aperture: 40 um",
+    "Filter related settings:", "Mode: EFTEM", "Slit state: Inserted", "Slit width: 20.00[eV]",
+    "Selected aperture: 3mm", "Total energy loss: 0.00[eV]",
+])  # fmt: skip
+
+
+def test_the_state_of_an_fei_column_in_lines_of_text(tmp_path: Path) -> None:
+    tags = {"Microscope Info": {"Illumination Mode": "TEM", "Voltage": 2e5}, "Tecnai": {"Microscope Info": TECNAI}}
+    (signal,) = dm.EXTRACTOR.extract(source(made(tmp_path, tags)))
+    expected = {
+        "microscope": "Tecnai 200 kV D1 TWIN",
+        "operator": "JOE",
+        "acceleration_voltage": "200000 V",
+        "emission_current": "4.5 µA",
+        "camera_length": "0.49 m",
+        "spot_size": "3",
+        "C2 Lens": "49.1 %",
+        "Image Shift X": "-0.25 µm",
+        "Image Shift Y": "1.5 µm",
+        "stage_y": "-2 µm",
+        "stage_z": "3 µm",
+        "stage_beta": "-5 deg",
+        "condenser_aperture": "70 µm",
+        "selected_area_aperture": "40 µm",
+        "slit_width": "20 eV",
+        "entrance_aperture": "3 mm",
+        "energy_loss": "0 eV",
+    }
+    assert (signal.dataset_type, signal.data_type) == ("Diffraction", "TEM_Diffraction")
+    assert {name: value(signal, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Microscope", "\u2028" * 500, "Stage " + "9" * 5000 + " um\u2028Spot x", "Gun " * 9999]
+)
+def test_odd_states_of_a_column_do_no_harm(text: str) -> None:
+    facts = Facts()
+    tecnai.add_column(facts, tecnai.labels_of(text), is_filtered=True)
+    assert not facts.fields
+
+
+def test_power_spectra_are_images(tmp_path: Path) -> None:
+    inverse = Calibration(0.1, "1/nm")
+    image = np.zeros((3, 4), "float32")
+    steps = {"Processing": {"0": {"Operation": "PowerSpectrum"}}, "Microscope Info": {"Illumination Mode": "TEM"}}
+    (spectrum,) = dm.EXTRACTOR.extract(source(made(tmp_path, steps, image, inverse, inverse)))
+    (pattern,) = dm.EXTRACTOR.extract(source(made(tmp_path, {}, image, inverse, inverse)))
+    assert (spectrum.dataset_type, pattern.dataset_type) == ("Image", "Diffraction")
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "accepted"),
+    [
+        ("a.dat", WHOLE_DM3[:4096], True),
+        ("a.dm3", WHOLE_DM3[:7], True),
+        ("a.dm4", b"\0\0\0\5" + bytes(100), True),
+        ("a.dm3", b"II*\0" + bytes(100), False),
+        ("a.dat", bytes(100), False),
+        ("a.ser", tia.MAGIC + bytes(10), True),
+        ("a.dat", tia.MAGIC + bytes(10), True),
+        ("a.ser", b"PK" + bytes(10), False),
+    ],
+)
+def test_content_tells_the_format(name: str, head: bytes, accepted: bool) -> None:
+    extractors = [dm.EXTRACTOR, tia.EXTRACTOR]
+    assert any(each.accepts(Source(Path("/") / name, MODIFIED, 1), head) for each in extractors) == accepted
 
 
 def series(

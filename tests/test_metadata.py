@@ -183,7 +183,8 @@ def test_an_element_means_the_same_to_others() -> None:
         (emg, f"{qudt}numericValue", "200.0"),
         (emg, f"{qudt}hasUnit", "http://qudt.org/vocab/unit/KiloV"),
     }
-    assert not {"pixel_width", "nanometer", "operator"} & element["@context"].keys(), "they have no public term"
+    assert not {"pixel_width", "operator"} & element["@context"].keys(), "they have no public term"
+    assert element["@context"]["nanometer"] == "http://qudt.org/vocab/unit/NanoM"
 
 
 def test_no_term_looks_like_an_address() -> None:
@@ -199,7 +200,7 @@ def test_no_term_looks_like_an_address() -> None:
 @pytest.mark.parametrize(
     "name",
     ["UserName", "User Name", "SV_USER_NAME", "Core/UserID", "$CM_OPERATOR", "OWNER", "User", "E-Mail", "ComputerName",
-     "Last Modified By", "XPAuthor", "USERNAME"],
+     "Last Modified By", "XPAuthor", "USERNAME", "Header/Author", "HostComputer", "CreatedBy"],
 )  # fmt: skip
 def test_names_of_personal_values(name: str) -> None:
     assert is_personal(name)

@@ -58,8 +58,8 @@ def test_files_that_hang_crash_or_grow_cost_only_themselves(pool: Sandbox, tmp_p
     assert reasons[3] == reasons[4] == "it crashes its reader"
     assert "memory" in reasons[6]
     assert "NX_FILE_MEMORY_LIMIT" in reasons[6]
-    assert "KeyError: 'ExperimentalDescription'" in reasons[7]
-    assert "RecursionError" in reasons[8]
+    assert "'ExperimentalDescription'" in reasons[7]
+    assert "nested too deeply" in reasons[8]
     assert [file.elements[0]["nx_meta"]["DatasetType"] for file in found] == [
         "Unknown" if reason else "Image" for reason in reasons
     ]
@@ -116,8 +116,8 @@ def test_a_reader_only_reads_and_only_below_the_root(pool: Sandbox, tmp_path: Pa
     ("drawing", "told"),
     [
         ("raise ValueError('damaged pixels')", "It could not be drawn: ValueError: damaged pixels"),
-        ("import os; os._exit(1)", "Not drawn: it crashes its reader"),
-        ("import time; time.sleep(60)", "Not drawn: reading it takes longer than 3 s (NX_FILE_TIME_LIMIT)"),
+        ("import os; os._exit(1)", "Left out: it crashes its reader"),
+        ("import time; time.sleep(60)", "Left out: reading it takes longer than 3 s (NX_FILE_TIME_LIMIT)"),
     ],
 )
 def test_a_preview_that_cannot_be_drawn_costs_the_preview(

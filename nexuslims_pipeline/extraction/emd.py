@@ -56,6 +56,8 @@ NAMES: Final[dict[str, tuple[str, str]]] = {
 """Names of values that people give to the group ``microscope``: the field and the unit of a number without one."""
 LEAST_VOLTAGE: Final = 1000.0
 """Volts below which a microscope's voltage must be in kilovolts."""
+MOST: Final = {("convergence_angle", "rad"): (1.0, "mrad"), ("camera_length", "m"): (30.0, "mm")}
+"""What no microscope goes beyond in the unit that is supposed, and the unit that must be meant then."""
 
 
 class Reordered:
@@ -215,6 +217,7 @@ def _add_number(facts: Facts, field: str, value: Any, unit: str, default: str) -
         return
     if field == "acceleration_voltage":
         written = written.replace("eV", "V") if written else "kV" if 0 < abs(number) < LEAST_VOLTAGE else None
-    unit = default if written is None else written
+    largest, meant = MOST.get((field, default), (float("inf"), default))
+    unit = written if written is not None else meant if abs(number) > largest else default
     if number or field not in ("acceleration_voltage", "camera_length", "magnification"):
         facts.add(field, number, unit or None)

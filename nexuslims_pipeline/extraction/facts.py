@@ -9,7 +9,7 @@ from typing import Any
 
 from nexuslims_pipeline.extraction.vendor_text import measured, readings
 from nexuslims_pipeline.metadata.fields import FIELDS
-from nexuslims_pipeline.metadata.units import quantity
+from nexuslims_pipeline.metadata.units import UnknownUnitError, python_number, quantity
 from nexuslims_pipeline.signals import Axis, DatasetType, Signal
 
 UNFILLED = frozenset({"", "[]", "DO NOT EDIT", "DO NOT ENTER"})
@@ -93,7 +93,7 @@ class Facts:
         group
             Extension that holds this one.
         """
-        value = value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+        value = python_number(value)
         if isinstance(value, str):
             value = value.strip()
         if value is None or (isinstance(value, str | list | tuple | dict) and not value) or str(value) in UNFILLED:
@@ -101,6 +101,8 @@ class Facts:
         if unit is not None:
             try:
                 value = quantity(value, unit)
+            except UnknownUnitError:
+                value = {"value": value, "unit": unit}  # the check tells of the unit
             except (TypeError, ValueError, OverflowError):
                 self.warnings[name] = f"the file says {str(value)[:80]!r}, which is no finite number"
                 return

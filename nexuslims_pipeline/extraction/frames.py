@@ -55,5 +55,6 @@ def cut_off(frames: int, expected: int) -> str:
     if frames >= expected:
         return ""
     if frames == 0:
-        return f"The file ends within its first frame of {expected} (a copy that broke off?)."
+        which = "its first frame" if expected == 1 else f"the first of {expected} frames"
+        return f"The file ends within {which} (a copy that broke off?)."
     return f"The file ends after {frames} of {expected} frames (a copy that broke off?)."

@@ -56,7 +56,10 @@ def _load(group: str, base: type[Plugin]) -> Plugins[Plugin]:
     for point in sorted(entry_points(group=group)):
         try:
             plugin = _made(point, base)
-        except Exception as fault:  # whatever somebody else's package raises
+            if plugin.name in (other.name for other in found):
+                msg = f"another one is called '{plugin.name}' too"
+                raise ValueError(msg)  # noqa: TRY301 - one way out for all that packages do wrong
+        except (Exception, SystemExit) as fault:  # whatever somebody else's package raises
             kind = base.__name__.lower()
             faults.append(f"{kind} '{point.name}' ({point.value}) cannot be used: {type(fault).__name__}: {fault}")
             log.warning(faults[-1])
@@ -88,5 +91,8 @@ def _made(point: EntryPoint, base: type[Plugin]) -> Plugin:
         extensions = getattr(plugin, "extensions", None)
         if not isinstance(extensions, frozenset | set) or any(e and e != f".{e.lower()[1:]}" for e in extensions):
             msg = "its 'extensions' are no set of lower-case extensions such as '.cnt'"
+            raise TypeError(msg)
+        if not isinstance(plugin.rank, int) or not isinstance(plugin.format_name, str):
+            msg = "its 'rank' is no whole number, or its 'format_name' no text"
             raise TypeError(msg)
     return plugin

@@ -3,7 +3,9 @@
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ TRANSIENT = frozenset(
     {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.ENOENT, errno.EHOSTDOWN}
 )
 """Faults of the share rather than of the file: such a file is read again next time."""
+SIGNALS_LIMIT = 1000
+"""Datasets of one file that are kept; a file with more gets a warning."""
 TITLE_LIMIT = 500
 """Characters of a dataset's title."""
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -68,7 +72,7 @@ def read_file(source: Source, root: Path, *, previews: bool = True, rules: SiteR
         reader = choose(source)
         if reader is None:
             return unread(source, _unknown(source))
-        signals = reader.extract(source)
+        signals = _signals(reader, source)
         if not signals:
             return unread(source, "its reader found no data in it", reader=reader)
         return _read(source, reader, signals, previews=previews, rules=rules)
@@ -127,6 +131,29 @@ def _unknown(source: Source) -> str:
     return f"its content is none of the formats that {extension} stands for"
 
 
+def _signals(reader: Extractor, source: Source) -> list[Signal]:
+    """What a reader finds, whose author may be anybody.
+
+    Raises
+    ------
+    ExtractionError
+        When it gives anything else than signals.
+    """
+    found: Any = reader.extract(source)
+    if found is not None and not isinstance(found, Iterable):
+        found = [found]
+    signals: list[Signal] = []
+    for signal in islice(found or (), SIGNALS_LIMIT + 1):
+        if not isinstance(signal, Signal):
+            msg = f"its reader '{reader.name}' gives a {type(signal).__name__} where a Signal should be"
+            raise ExtractionError(msg)
+        signals.append(signal)
+    if len(signals) > SIGNALS_LIMIT:
+        signals.pop()
+        signals[0].warnings["DatasetType"] = f"The file has more than {SIGNALS_LIMIT} datasets; only these were read."
+    return signals
+
+
 def _read(source: Source, reader: Extractor, signals: list[Signal], *, previews: bool, rules: SiteRules) -> ReadFile:
     read = ReadFile(format=_format_of(source, reader), elements=[], descriptions=[])
     profiles = rules.profiles.of(source.instrument_id)
@@ -173,7 +200,7 @@ def _package_preview(signal: Signal, caption: str) -> bytes | None:
                 msg = "what it drew is no PNG"
                 raise ValueError(msg)  # noqa: TRY301 - one way out for all that packages do wrong
         except Exception as fault:  # somebody else's package
-            signal.warnings["Preview"] = f"'{preview.name}' failed, drawn in the usual way: {_words(fault)}"
+            signal.warnings["Preview"] = f"'{preview.name}' failed, drawn in the usual way: {in_words(fault)}"
         else:
             if picture is not None:
                 return picture
@@ -184,7 +211,3 @@ def _format_of(source: Source, reader: Extractor | None) -> str:
     extension = source.path.suffix.lstrip(".").lower()
     name = reader.format_name if reader else ""
     return f"{name} ({extension})" if name and extension else name or extension
-
-
-def _words(fault: Exception) -> str:
-    return f"{type(fault).__name__}: {fault}"[:300]

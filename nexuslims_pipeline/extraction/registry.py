@@ -13,7 +13,8 @@ from functools import cache
 from importlib import import_module
 
 from nexuslims_pipeline.extraction import formats
-from nexuslims_pipeline.extraction.model import Extractor
+from nexuslims_pipeline.extraction.faults import in_words
+from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.plugins import extractor_plugins
 from nexuslims_pipeline.signals import Source
 
@@ -47,13 +48,20 @@ def choose(source: Source) -> Extractor | None:
     ------
     OSError
         When the file cannot be opened.
+    ExtractionError
+        When nobody accepts it, and a reader for its extension failed to look at it.
     """
     with source.path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     extension = source.path.suffix.lower()
     asked = [e for e in extractors() if is_for(e, extension)]
     asked += [e for e in extractors() if e.is_conclusive and e not in asked]
-    return next((extractor for extractor in asked if _accepts(extractor, source, head)), None)
+    failed: list[str] = []
+    chosen = next((extractor for extractor in asked if _accepts(extractor, source, head, failed)), None)
+    if chosen is None and failed and extension in known_extensions():
+        msg = f"its content is none of the formats that {extension} stands for, as far as known: {'; '.join(failed)}"
+        raise ExtractionError(msg)
+    return chosen
 
 
 def is_for(extractor: Extractor, extension: str) -> bool:
@@ -61,8 +69,8 @@ def is_for(extractor: Extractor, extension: str) -> bool:
     return not extractor.extensions or extension in extractor.extensions
 
 
-def _accepts(extractor: Extractor, source: Source, head: bytes) -> bool:
-    """Whether it accepts a file; one that fails over a file of another format does not keep the next from it."""
+def _accepts(extractor: Extractor, source: Source, head: bytes, failed: list[str]) -> bool:
+    """Whether it accepts a file; one that fails over it is told in `failed`, and does not keep the next from it."""
     try:
         return extractor.accepts(source, head)
     except MemoryError:
@@ -71,7 +79,8 @@ def _accepts(extractor: Extractor, source: Source, head: bytes) -> bool:
         if fault.errno is not None:  # the share's fault; libraries raise others over what is in a file
             raise
         return False
-    except Exception:  # a foreign file may confuse a package's reader in any way
+    except Exception as fault:  # a foreign file may confuse a package's reader in any way
+        failed.append(f"'{extractor.name}' failed to look at it: {in_words(fault)}")
         return False
 
 

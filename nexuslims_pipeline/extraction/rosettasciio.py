@@ -174,7 +174,7 @@ class RosettaSciIOExtractor(Extractor):
 
     def _refuse_foreign_companions(self, path: Path) -> None:
         """Stop a reader from following a companion out of the folder."""
-        for name in {path.with_suffix(ending).name for ending in self.companion_suffixes} - {path.name}:
+        for name in sorted({path.with_suffix(ending).name for ending in self.companion_suffixes} - {path.name}):
             with contextlib.suppress(FileNotFoundError, ValueError):
                 if not stat.S_ISREG(path.with_name(name).lstat().st_mode):
                     msg = f"its companion {name} is a link or no regular file, which is not followed"

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
@@ -25,6 +25,7 @@ from typing import Any
 from pebble import ProcessExpired, ProcessPool
 
 from nexuslims_pipeline.extraction.plugins import extractor_plugins, preview_plugins
+from nexuslims_pipeline.extraction.profiles.loading import Profiles
 from nexuslims_pipeline.extraction.reading import AS_THEY_ARE, ReadFile, read_file, unread
 from nexuslims_pipeline.extraction.site_rules import SiteRules
 from nexuslims_pipeline.signals import Source
@@ -59,6 +60,7 @@ class Sandbox:
         self._root = root.resolve()
         self._whole_folder = whole_folder
         self._limits = limits
+        self._rules = rules
         self._ahead = 4 * workers
         context = prepare()
         self._pool = ProcessPool(
@@ -84,35 +86,46 @@ class Sandbox:
         self._pool.join(timeout=5)
 
     def _result(self, source: Source, future: Any, *, previews: bool) -> ReadFile:
+        """What a child read; when it hung or crashed, the file again without what is not its own.
+
+        That is first its preview, then the profiles as well.
+        """
+        read = self._outcome(future)
+        if isinstance(read, ReadFile):
+            return read
+        fault, left_out = read, ["Preview"] if previews else []
+        if left_out:
+            read = self._outcome(self._schedule(source, previews=False))
+        if isinstance(read, str) and self._rules.profiles.of(source.instrument_id):
+            left_out.append("Profiles")
+            read = self._outcome(self._schedule(source, previews=False, profiles=False))
+        if isinstance(read, str):
+            return unread(source, read)
+        doubts = read.elements[0]["nx_meta"]["warnings"]
+        doubts += [{"field": name, "reason": f"Left out: {fault}"} for name in left_out if not read.error]
+        return read
+
+    def _outcome(self, future: Any) -> ReadFile | str:
+        """What a child read, or why there is nothing."""
         try:
             read: ReadFile = future.result()
         except FutureTimeoutError:
-            fault = f"reading it takes longer than {self._limits.seconds:g} s (NX_FILE_TIME_LIMIT)"
+            return f"reading it takes longer than {self._limits.seconds:g} s (NX_FILE_TIME_LIMIT)"
         except ProcessExpired:
-            fault = "it crashes its reader"
+            return "it crashes its reader"
         except RuntimeError:  # the pool lost its children
-            fault = "its reader could not be started"
+            return "its reader could not be started"
         except MemoryError:
-            fault = f"reading it takes more than {self._limits.mebibytes} MiB (NX_FILE_MEMORY_LIMIT)"
-        else:
-            return read
-        return self._without_preview(source, fault) if previews else unread(source, fault)
+            return f"reading it takes more than {self._limits.mebibytes} MiB (NX_FILE_MEMORY_LIMIT)"
+        return read
 
-    def _schedule(self, source: Source, *, previews: bool) -> Any:
+    def _schedule(self, source: Source, *, previews: bool, profiles: bool = True) -> Any:
         return self._pool.schedule(
             _read_in_child,
             args=[source, self._root],
-            kwargs={"previews": previews, "whole_folder": self._whole_folder},
+            kwargs={"previews": previews, "profiles": profiles, "whole_folder": self._whole_folder},
             timeout=self._limits.seconds,
         )
-
-    def _without_preview(self, source: Source, fault: str) -> ReadFile:
-        """The metadata alone, when it was the drawing that hung or crashed."""
-        (read,) = self.read([source], previews=False)
-        if read.error:
-            return read
-        read.elements[0]["nx_meta"]["warnings"].append({"field": "Preview", "reason": f"Not drawn: {fault}"})
-        return read
 
 
 def prepare() -> ForkServerContext:
@@ -145,12 +158,13 @@ _rules = AS_THEY_ARE
 """The site's rules, as this child was given them."""
 
 
-def _read_in_child(source: Source, root: Path, *, previews: bool, whole_folder: bool) -> ReadFile:
+def _read_in_child(source: Source, root: Path, *, previews: bool, profiles: bool, whole_folder: bool) -> ReadFile:
     _told.clear()
     _told.update(os.path.realpath(path) for path in (source.path, *source.companions))
     if whole_folder:
         _told.add(str(root))
-    return read_file(source, root, previews=previews, rules=_rules)
+    rules = _rules if profiles else replace(_rules, profiles=Profiles())
+    return read_file(source, root, previews=previews, rules=rules)
 
 
 def _confine(root: str, mebibytes: int, rules: SiteRules) -> None:

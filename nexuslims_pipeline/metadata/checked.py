@@ -8,6 +8,8 @@ import base64
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import islice
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -16,13 +18,15 @@ from pydantic import ValidationError
 from nexuslims_pipeline.metadata.fields import FIELDS
 from nexuslims_pipeline.metadata.models import MODELS
 from nexuslims_pipeline.metadata.plausibility import Circumstances, doubts
-from nexuslims_pipeline.metadata.units import tidy
+from nexuslims_pipeline.metadata.units import python_number, tidy
 from nexuslims_pipeline.signals import Signal, Source
 
-VERSION: Final = "2"
+VERSION: Final = "3"
 """Raised whenever the same signal gives other metadata: every file is read again."""
 TEXT_LIMIT: Final = 20_000
 """Characters of one text value; a longer one is cut, which a marker at its end shows."""
+LIST_LIMIT: Final = 10_000
+"""Items of one list; a longer one is cut, which a marker at its end shows."""
 DEPTH_LIMIT: Final = 40
 """Levels of a native tree; deeper ones are left out, which a marker in their place shows."""
 
@@ -56,7 +60,7 @@ def checked_metadata(
     fields, extensions = {}, {}
     for name, value in signal.fields.items():
         if name in MODELS[dataset_type].model_fields and name in FIELDS:
-            fields[name] = value
+            fields[name] = plain(value) if isinstance(value, str) else python_number(value)
         else:
             extensions[_shown(name)] = plain(value)
 
@@ -115,8 +119,10 @@ def plain(value: Any, depth: int = 0) -> Any:
     """`value` as JSON knows it: quantities as value and unit, bytes as text or base64, NaN and infinity as text."""
     if depth > DEPTH_LIMIT:
         return "… (nested too deeply)"
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int):
+        return value if abs(value) < 2**64 else f"{Decimal(value):.15g}"
     if isinstance(value, float):
         return tidy(value) if math.isfinite(value) else str(value)
     if isinstance(value, str):
@@ -128,29 +134,38 @@ def plain(value: Any, depth: int = 0) -> Any:
         return value.isoformat()
     if isinstance(value, Mapping):
         return {_key(key): plain(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        items = sorted(value, key=str) if isinstance(value, set | frozenset) else value
-        return [plain(item, depth + 1) for item in items]
     if hasattr(value, "magnitude") and hasattr(value, "units"):
         return {"value": plain(value.magnitude, depth + 1), "unit": str(value.units)}
+    if isinstance(value, list | tuple | set | frozenset) or (hasattr(value, "tolist") and value.ndim > 0):
+        items = sorted(value, key=str) if isinstance(value, set | frozenset) else value
+        kept = [plain(item, depth + 1) for item in islice(items, LIST_LIMIT)]
+        return kept if len(items) <= LIST_LIMIT else [*kept, f"… ({len(items)} in all)"]
     if hasattr(value, "as_dictionary"):
         return plain(value.as_dictionary(), depth + 1)
-    if hasattr(value, "tolist"):
-        return plain(value.tolist(), depth + 1)
-    return plain(str(value), depth + 1)
+    number = python_number(value)
+    return plain(str(value) if number is value else number, depth + 1)
 
 
 def _creation_time(signal: Signal, source: Source, warnings: dict[str, str]) -> tuple[datetime, str]:
-    """When the data were taken, on a clock that goes right, and where that is known from; doubts go to `warnings`.
+    """When the data were taken, on a clock that goes right, and where that is known from; doubts go to `warnings`."""
+    zone = ZoneInfo(source.time_zone)
+    modified = source.modified.astimezone(zone), "modification time"
+    if signal.acquired is None:
+        return modified
+    try:
+        return _acquired(signal.acquired, source, zone, warnings)
+    except OverflowError:
+        warnings["Creation Time"] = f"the file says {signal.acquired}, which is a placeholder"
+        return modified
+
+
+def _acquired(acquired: datetime, source: Source, zone: ZoneInfo, warnings: dict[str, str]) -> tuple[datetime, str]:
+    """The acquisition time of the file with its zone, corrected by the clock's offset.
 
     A time without a zone is what the instrument's clock showed. In the hour that the end of summer time repeats, the
     reading is taken that lies closer before the file's last change.
     """
-    zone = ZoneInfo(source.time_zone)
-    if signal.acquired is None:
-        return source.modified.astimezone(zone), "modification time"
     offset = timedelta(seconds=source.clock_offset_seconds)
-    acquired = signal.acquired
     if acquired.tzinfo is not None:
         acquired = acquired - offset
         return acquired.astimezone(zone) if acquired.tzinfo is UTC else acquired, "file"

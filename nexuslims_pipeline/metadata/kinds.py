@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandle
 from pydantic_core import CoreSchema, core_schema
 
 from nexuslims_pipeline.metadata.elements import ELEMENTS
-from nexuslims_pipeline.metadata.units import quantity, tidy, unit_registry
+from nexuslims_pipeline.metadata.units import python_number, quantity, tidy, unit_of, unit_registry
 
 SHOWN = 80
 """Characters of a refused value that its warning repeats."""
@@ -43,9 +43,8 @@ class In:
             With words for a warning.
         """
         given = _quantity_of(value)
-        finite(given.magnitude)
-        unit, name = _preferred(self.unit)
-        if given.dimensionality != unit.dimensionality:
+        unit, name, angle = _preferred(self.unit)
+        if given.dimensionality != unit.dimensionality or _angle(given.units) != angle:
             msg = f"{given.units} is no unit of it, as {self.unit} is"
             raise ValueError(msg)
         return Quantity(value=tidy(finite(given.m_as(unit))), unit=name)
@@ -68,24 +67,26 @@ class In:
 
 
 @cache
-def _preferred(unit: str) -> tuple[Any, str]:
-    """A unit as pint has it, and its long name."""
-    found = unit_registry().Unit(unit)
-    return found, str(found)
+def _preferred(unit: str) -> tuple[Any, str, str]:
+    """A unit as pint has it, its long name, and whether it is one of angles."""
+    found = unit_of(unit)
+    return found, str(found), _angle(found)
+
+
+def _angle(unit: Any) -> str:
+    """``radian``, ``radian ** 2``, or nothing: pint takes angles for plain numbers."""
+    _, root = unit_registry().get_root_units(unit)
+    found = re.search(r"radian(?: \*\* \d+)?", str(root))
+    return found[0] if found else ""
 
 
 def _quantity_of(value: Any) -> Any:
     if hasattr(value, "magnitude") and hasattr(value, "units"):
-        return value
+        return unit_registry().Quantity(finite(value.magnitude), value.units)
     if isinstance(value, Quantity):
         value = value.model_dump()
     if isinstance(value, Mapping) and value.keys() == {"value", "unit"}:
-        number = finite(value["value"])
-        try:
-            return quantity(number, str(value["unit"]))
-        except Exception as fault:  # pint answers text that is no unit with errors of many unrelated classes
-            msg = f"{str(value['unit'])[:SHOWN]!r} is no unit"
-            raise ValueError(msg) from fault
+        return quantity(finite(value["value"]), str(value["unit"]))
     msg = f"{_shown(value)} has no unit"
     raise ValueError(msg)
 
@@ -99,7 +100,7 @@ def finite(value: Any) -> float:
         If it is none, or not finite; a truth value is none.
     """
     try:
-        number = math.nan if isinstance(value, bool) else float(value)
+        number = math.nan if isinstance(value, bool) else float(python_number(value))
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
@@ -110,7 +111,7 @@ def finite(value: Any) -> float:
 
 def _plain_number(value: Any) -> float:
     if hasattr(value, "magnitude"):
-        if not value.dimensionless:
+        if not value.dimensionless or _angle(value.units):
             msg = f"{_shown(value)} has a unit, but the field is a plain number"
             raise ValueError(msg)
         value = value.m_as("")
@@ -138,17 +139,17 @@ def _one_text(value: Any) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def _symbols(value: Any) -> list[str]:
+def _symbols(value: Any) -> list[str] | None:
     """Chemical symbols in the order given, each once; text may list them with commas, semicolons or blanks."""
     given = re.split(r"[\s,;]+", value.strip()) if isinstance(value, str) else value
     if not isinstance(given, list | tuple):
         msg = f"{_shown(value)} is no list of elements"
         raise ValueError(msg)  # noqa: TRY004 - pydantic takes no other
-    symbols = list(dict.fromkeys(str(item).strip() for item in given))
+    symbols = list(dict.fromkeys(filter(None, (str(item).strip() for item in given))))
     if foreign := [symbol for symbol in symbols if symbol not in ELEMENTS]:
         msg = f"{_shown(', '.join(foreign))} is no chemical symbol"
         raise ValueError(msg)
-    return symbols
+    return symbols or None
 
 
 def _shown(value: Any) -> str:

@@ -32,9 +32,8 @@ def context(nx_meta: Mapping[str, Any]) -> dict[str, Any]:
     terms: dict[str, Any] = dict(FRAME)
     for name in sorted(FIELDS.keys() & nx_meta.keys()):
         field = FIELDS[name]
-        if field.term_iri is None:
-            continue
-        terms[name] = field.term_iri
-        if field.qudt_iri is not None:
-            terms |= {**QUANTITY, str(nx_meta[name]["unit"]): field.qudt_iri}
+        if field.term_iri is not None:
+            terms[name] = field.term_iri
+        if field.qudt_iri is not None and "/" not in (unit := str(nx_meta[name]["unit"])):  # no term may have a slash
+            terms |= {**QUANTITY, unit: field.qudt_iri}
     return terms

@@ -21,8 +21,8 @@ CERTAIN: Final = frozenset(
         "login name", "account name", "operator name", "operator id", "owner name", "author name", "analyst name",
         "customer name", "contact name", "contact person", "person name", "first name", "last name", "user family name",
         "given name", "surname", "experimenter", "microscopist", "e mail", "email", "mail address", "phone",
-        "telephone", "phone number", "measured by", "recorded by", "saved by", "edited by", "modified by",
-        "computer name", "computername", "host name", "hostname", "machine name", "machinename", "pc name",
+        "telephone", "phone number", "measured by", "recorded by", "saved by", "edited by", "modified by", "created by", "acquired by", "performed by",
+        "computer name", "computername", "host computer", "host name", "hostname", "machine name", "machinename", "pc name",
         "workstation", "workstation name", "workstation id", "ip address", "mac address", "benutzer",
         "benutzername", "bediener", "utilisateur", "usuario",
     )
@@ -45,7 +45,7 @@ VALUES: Final = ("Value", "value", "Data", "data", "#text", "@value")
 """Keys of trees that hold names and values side by side."""
 HIDDEN: Final = "…"
 NAME_CHARACTERS: Final = 4
-"""Shortest name that is looked for in paths of the same file."""
+"""Shortest name that is looked for elsewhere in the same file: in paths, after ``User``, and alone in the vendor's tree."""
 _WORD_ENDS = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][^\W\d_A-Z])|[\W\d_]+")
 _NOBODY = r"(?:Public|All Users|Default(?: User)?)[\\/]"
 MARKS: Final = re.compile(r"[\\/@]")
@@ -72,10 +72,12 @@ def is_personal(name: str, groups: Sequence[str] = ()) -> bool:
     Parameters
     ----------
     name
-        As the vendor writes it.
+        As the vendor writes it; one that is a path (``Header/Author``) names its groups itself.
     groups
         Names of the groups that hold it, the outermost first.
     """
+    *path, name = name.split("/")
+    groups = (*groups, *path)
     own = _words(name)
     while len(own) > 1 and own[0] in PREFIXES:
         own = own[1:]
@@ -130,10 +132,15 @@ def part_persons(element: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
     parted = {"nx_meta": kept, "original_metadata": native}
     if search.persons:
         names = "|".join(map(re.escape, sorted(search.persons)))
-        folders = re.compile(rf"(?i)(?<=[\\/])(?:{names})(?=[\\/])")
+        within = re.compile(rf"(?i)(?<=[\\/])(?:{names})(?=[\\/])|(?<=\b(?:User|Name) )(?:{names})(?!\w)")
+        alone = re.compile(rf"(?:{names})")
         parted = {
-            name: search.masked(tree, f"/{name}", lambda text: folders.sub(HIDDEN, text))
-            for name, tree in parted.items()
+            "nx_meta": search.masked(kept, "/nx_meta", lambda text: within.sub(HIDDEN, text)),
+            "original_metadata": search.masked(
+                native,
+                "/original_metadata",
+                lambda text: HIDDEN if alone.fullmatch(text) else within.sub(HIDDEN, text),
+            ),
         }
     return {**element, **parted}, sorted(search.places)
 

@@ -8,13 +8,15 @@ from itertools import count
 from typing import Any
 
 from nexuslims_pipeline.metadata.fields import FIELDS
-from nexuslims_pipeline.metadata.units import symbol, tidy, unit_registry
+from nexuslims_pipeline.metadata.units import UnknownUnitError, quantity, symbol, tidy, unit_of
 from nexuslims_pipeline.records.text import token
 
 SEPARATOR = " – "
 """Between the names of a nested value."""
 UNWRITTEN = frozenset({"DatasetType", "warnings", "extensions"})
 """Entries that are no parameters: the record has a place of its own for each."""
+DIGITS = 10
+"""Significant digits of fractions; the sidecar has all."""
 PER_FILE = frozenset({"Creation Time"})
 """Facts about one file that stay with its dataset even where all are equal."""
 
@@ -42,20 +44,21 @@ def unit_symbol(unit: str) -> str:
     """Short symbol of a unit given by its long pint name; a name that pint does not know stays as it is."""
     try:
         return symbol(unit)
-    except Exception:  # pint answers text that is no unit with errors of many unrelated classes
+    except UnknownUnitError:
         return token(unit)
 
 
 def number_text(number: float) -> str:
-    """Shortest text of a number to 15 significant digits: ``300``, ``0.25``, ``1.5e-09``.
+    """Shortest text of a number: ``300``, ``0.25``, ``1.5e-09``.
 
-    Whole numbers below 1e16 have no decimal point; exponents appear below 1e-4 and from 1e16 on.
+    Fractions have 10 significant digits, more than anything that microscopes measure. Whole numbers below 1e16 have all
+    of theirs and no decimal point; exponents appear below 1e-4 and from 1e16 on.
     """
     if isinstance(number, int):
         return str(number)
     tidied = tidy(number)
-    if not math.isfinite(tidied):  # the largest doubles round up to infinity
-        tidied = number
+    if not tidied.is_integer():
+        tidied = float(f"{number:.{DIGITS}g}")
     return str(int(tidied)) if tidied.is_integer() and abs(tidied) < 1e16 else repr(tidied)
 
 
@@ -126,12 +129,12 @@ def _free_name(name: str, taken: Container[str]) -> str:
 
 
 def _is_quantity(value: Any) -> bool:
+    """Whether it is a value with a unit: a number, several, or what stands in place of one (``nan``)."""
     return (
         isinstance(value, dict)
         and value.keys() == {"value", "unit"}
         and isinstance(value["unit"], str)
-        and isinstance(value["value"], int | float)
-        and not isinstance(value["value"], bool)
+        and not isinstance(value["value"], dict | bool | None)
     )
 
 
@@ -161,19 +164,19 @@ def _leaves(
 def _parameter(name: str, value: Any, warning: bool) -> Parameter:
     if _is_quantity(value):
         unit = value["unit"] if value["unit"] != "dimensionless" else ""
-        return Parameter(name, number_text(value["value"]), unit, warning)
+        return Parameter(name, token(_text(value["value"])), unit, warning)
     return Parameter(name, token(_text(value)), "", warning)
 
 
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, float):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return number_text(value)
     if isinstance(value, list | tuple):
         return ", ".join(f"({_text(item)})" if isinstance(item, list | tuple) else _text(item) for item in value)
     if _is_quantity(value):
-        return f"{number_text(value['value'])} {unit_symbol(value['unit'])}"
+        return f"{_text(value['value'])} {unit_symbol(value['unit'])}"
     return str(value)
 
 
@@ -186,9 +189,8 @@ def _equal(one: Parameter, other: Parameter) -> bool:
 
 
 def _equal_quantities(one: Parameter, other: Parameter) -> bool:
-    registry = unit_registry()
     try:
-        converted = registry.Quantity(float(one.text), one.unit).m_as(other.unit)
-    except Exception:  # unknown units and unlike dimensions are no equality, whatever pint raises for them
+        converted = quantity(one.text, one.unit).m_as(unit_of(other.unit))
+        return math.isclose(converted, float(other.text), rel_tol=1e-9)
+    except Exception:  # texts, unknown units and unlike dimensions are no equality, whatever pint raises for them
         return False
-    return math.isclose(converted, float(other.text), rel_tol=1e-12)

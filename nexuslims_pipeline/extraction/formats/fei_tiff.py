@@ -388,7 +388,12 @@ def _user_text(user: Mapping[str, str]) -> str:
 def _of_labels(raw: bytes, facts: Facts) -> Signal:
     """Signal of an image that TIA exported."""
     values: dict[str, str] = {}
-    for label, value, unit in _triples(parse_xml(raw[: raw.rfind(b">") + 1])):
+    try:
+        root = parse_xml(raw[: raw.rfind(b">") + 1])
+    except ExtractionError as fault:
+        facts.warnings["Vendor Metadata"] = f"It was not read: {fault}"
+        return Signal("Image", "Unknown")
+    for label, value, unit in _triples(root):
         text = values[label] = f"{value} {unit}".strip()
         name = LABELS.get(label, label)
         if label == "Mode":

@@ -1,6 +1,6 @@
 """JEOL Analysis Station (JED-2200/2300): EDS maps, spectra, line profiles, images and the projects that hold them.
 
-Little endian. All but spectra are trees of tagged values:
+Little endian. All but spectra are trees of tagged values, see `jeol_tree`:
 
 =======  ========================  ================================  ===============================
 suffix   first bytes               tree begins at                    what it is
@@ -12,10 +12,6 @@ suffix   first bytes               tree begins at                    what it is
 .dln     12 bytes 0                12                                profiles along a line
 .eds     u4 2                      (no tree: the table below)        spectrum
 =======  ========================  ================================  ===============================
-
-A tree: i1 1, u4 length of a name, name, i4 type, u4 length of a value, value, and the branches of this name in the
-same form; i1 -1 ends the branch. Types: 0 none; 1, 6 u1; 2, 7, 14 u2; 3, 8 i4; 4, 9 f4; 5, 10 f8; 11 bool; 12, 13, 20
-text.
 
 The events of a ``.pts`` begin at u4 at 28: words of 16 bits whose upper four say what the lower twelve are: 8 the
 column and 9 the row, both in 4096ths of the frame; 11 the channel of an X-ray at that place. The energy of channel n is
@@ -31,40 +27,36 @@ https://hyperspy.org/rosettasciio/user_guide/supported_formats/jeol.html and
 https://github.com/hyperspy/rosettasciio/blob/main/rsciio/jeol/_api.py.
 """
 
-import math
 import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Final, TypeAlias
+from typing import Any, BinaryIO, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded
+from nexuslims_pipeline.extraction.jeol_tree import (
+    CUT_OFF,
+    Block,
+    Tree,
+    at,
+    at_branch,
+    number_of,
+    page,
+    read_tree,
+    u4,
+    unpack,
+)
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.spectra import Spectra
 from nexuslims_pipeline.extraction.vendor_text import ELEMENTS, decode, ole_date
 from nexuslims_pipeline.signals import Axis, DatasetType, Pixels, Signal, Source
 
-Tree: TypeAlias = dict[str, Any]
-
 IMAGE_MAGIC: Final = b"\x34\0\0\0JED-2200"
 MAP_MAGIC: Final = b"\x30\1\0\0PTTDFILE"
 TREE_MAGIC: Final = bytes(12) + b"\1"
 SPECTRUM_MAGIC: Final = b"\2\0\0\0"
-VALUE: Final = ""
-"""Key of a node's own value beside its branches."""
-TYPES: Final = {
-    1: "B", 6: "B", 2: "H", 7: "H", 14: "H", 3: "i", 8: "i", 4: "f", 9: "f", 5: "d", 10: "d", 11: "?", 65552: "?",
-    65553: "?",
-}  # fmt: skip
-TEXTS: Final = (12, 13, 20)
-MOST_NODES: Final = 50_000
-DEEPEST: Final = 64
-LONGEST_NAME: Final = 4096
-LONGEST_TEXT: Final = 64 << 10
-LONGEST_ARRAY: Final = 256
-"""Bytes of the longest array that is read with the tree; longer ones stay in the file."""
 EVENT_BYTES: Final = 32 << 20
 """Bytes of events that are read for a preview: in larger maps it shows the first sweeps."""
 EVENTS_AT_ONCE: Final = 1 << 20
@@ -94,22 +86,9 @@ SETTINGS: Final = (
 PROFILE_OF_FLOATS: Final = 3
 MOST_CHANNELS: Final = 1 << 16
 HIGHEST_SEM_KV: Final = 30.0
+A_MOMENT: Final = timedelta(milliseconds=1)
+"""What a fraction of a day may be short of a whole second."""
 STEM_DETECTORS: Final = re.compile(r"\b(HAADF|LAADF|ABF|ADF|BF|DF)\b")
-CUT_OFF: Final = "it is damaged: it ends within its header (a copy that broke off?)"
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Numbers that stay in the file."""
-
-    place: int
-    length: int
-    """Bytes."""
-    kind: int
-    """As in `TYPES`."""
-
-    def __str__(self) -> str:
-        return f"{self.length} bytes"
 
 
 class JeolEds(Extractor):
@@ -154,7 +133,7 @@ class JeolEds(Extractor):
 def _tree_start(head: bytes) -> int:
     if head.startswith(TREE_MAGIC):
         return len(TREE_MAGIC) - 1
-    return _u4(head, 20 if head.startswith(MAP_MAGIC) else 44) + 12
+    return u4(head, 20 if head.startswith(MAP_MAGIC) else 44) + 12
 
 
 def _signal_of(source: Source, head: bytes, tree: Tree) -> Signal:
@@ -163,103 +142,6 @@ def _signal_of(source: Source, head: bytes, tree: Tree) -> Signal:
     if head.startswith(IMAGE_MAGIC):
         return _image(source, tree)
     return _project(tree) if at(tree, "FileType") == "Analysis Station" else _profiles(source, tree)
-
-
-# --- trees ---
-
-
-def read_tree(file: BinaryIO, start: int, size: int) -> tuple[Tree, str]:
-    """Tree that begins at `start` in a file of `size` bytes, as far as it can be read.
-
-    Returns
-    -------
-    tuple
-        Values by name: a node with branches is a dict, its own value under `VALUE`; long arrays are `Block`. And words
-        on why the rest could not be read, empty when there is none.
-    """
-    file.seek(start)
-    root: Tree = {}
-    branches, names = [root], [""]
-    try:
-        for _ in range(MOST_NODES):
-            mark = file.read(1)
-            if mark == b"\1" and len(branches) <= DEEPEST:
-                name, node = _node(file, size)
-                free = name if name not in branches[-1] else f"{name} ({len(branches[-1])})"
-                branches[-1][free] = node
-                branches.append(node)
-                names.append(free)
-            elif mark == b"\xff" and len(branches) > 1:
-                name = names.pop()
-                if branches.pop().keys() <= {VALUE}:
-                    branches[-1][name] = branches[-1][name].get(VALUE)
-            elif len(branches) == 1 and root:
-                return root, ""
-            else:
-                break
-    except ExtractionError as fault:
-        return root, str(fault)
-    return root, CUT_OFF if not mark else "it is damaged: its header makes no sense"
-
-
-def _node(file: BinaryIO, size: int) -> tuple[str, Tree]:
-    """Name and value of a node; the file stands behind them then."""
-    [length] = _unpack(file, "<I")
-    name = decode(file.read(length).rstrip(b"\0"))[0] if length <= LONGEST_NAME else ""
-    kind, length = _unpack(file, "<iI")
-    place = file.tell()
-    if not name or place + length > size:
-        raise ExtractionError(CUT_OFF)
-    if kind in TEXTS and length <= LONGEST_TEXT:
-        parts = [decode(part)[0] for part in file.read(length).rstrip(b"\0").split(b"\0")]
-        return name, {VALUE: parts[0] if len(parts) == 1 else parts}
-    if kind in TYPES and length <= LONGEST_ARRAY:
-        values = [_shortest(value, TYPES[kind]) for (value,) in _values(file.read(length), TYPES[kind])]
-        return name, {VALUE: values[0] if len(values) == 1 else values} if values else {}
-    file.seek(place + length)
-    return name, {VALUE: Block(place, length, kind)} if length else {}
-
-
-def _values(raw: bytes, code: str) -> Iterator[tuple[Any, ...]]:
-    form = struct.Struct("<" + code)
-    return form.iter_unpack(raw[: len(raw) // form.size * form.size])
-
-
-def _shortest(value: Any, code: str) -> Any:
-    """Undo the rounding of a decimal number to four bytes: 7.475 rather than 7.4749999."""
-    return float(f"{value:.7g}") if code == "f" else value
-
-
-def _unpack(file: BinaryIO, form: str) -> tuple[Any, ...]:
-    raw = file.read(struct.calcsize(form))
-    if len(raw) < struct.calcsize(form):
-        raise ExtractionError(CUT_OFF)
-    return struct.unpack(form, raw)
-
-
-def _u4(head: bytes, place: int) -> int:
-    if len(head) < place + 4:
-        raise ExtractionError(CUT_OFF)
-    return int.from_bytes(head[place : place + 4], "little")
-
-
-def at(tree: Any, *path: str) -> Any:
-    """Value at a path; None when there is none, or only branches."""
-    for name in path:
-        tree = tree.get(name) if isinstance(tree, Mapping) else None
-    return tree.get(VALUE) if isinstance(tree, Mapping) else tree
-
-
-def page(tree: Any, value: str) -> Tree:
-    """The branch of `tree` whose own value is `value`: ``PARAMPAGE0`` with the value ``SEM``."""
-    pages = tree.values() if isinstance(tree, Mapping) else ()
-    return next((each for each in pages if isinstance(each, dict) and each.get(VALUE) == value), {})
-
-
-def _number(value: Any) -> float:
-    """`value` as a number; 0 when it is none, or not finite."""
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if plain and math.isfinite(value) else 0.0
 
 
 # --- what all kinds of files have ---
@@ -272,7 +154,7 @@ def _add_conditions(facts: Facts, group: Any) -> None:
         ("beam_current", "nA", ("Currnnt", "AccNA")),
         ("working_distance", "mm", ("WorkD", "WD")),
     ):
-        facts.add_measured(name, next(filter(None, (_number(at(group, key)) for key in keys)), 0), unit)
+        facts.add_measured(name, next(filter(None, (number_of(at(group, key)) for key in keys)), 0), unit)
     facts.add("magnification", at(group, "Mag") or None)
     scan_rotation = at(group, "ScanR")
     facts.add("scan_rotation", scan_rotation if isinstance(scan_rotation, float) else None, "deg")
@@ -283,13 +165,13 @@ def _add_conditions(facts: Facts, group: Any) -> None:
 def _add_detector(facts: Facts, group: Any) -> None:
     facts.add("microscope", at(group, "SEM"))
     facts.add("detector_type", at(group, "DetT"))
-    facts.add_measured("detector_energy_resolution", _number(at(group, "MnKaRES")), "eV")
+    facts.add_measured("detector_energy_resolution", number_of(at(group, "MnKaRES")), "eV")
     facts.add("azimuthal_angle", at(group, "DirAng"), "deg")
     facts.add("elevation_angle", at(group, "ElevAng"), "deg")
-    facts.add_measured("takeoff_angle", _number(at(group, "TakeAng")), "deg")
-    facts.add_measured("Active Area", _number(at(group, "ValidSize")), "mm^2", "EDS Detector")
-    facts.add_measured("Thickness", _number(at(group, "SiThic")), "mm", "EDS Detector")
-    facts.add_measured("Insertion Distance", _number(at(group, "InsD")), "mm", "EDS Detector")
+    facts.add_measured("takeoff_angle", number_of(at(group, "TakeAng")), "deg")
+    facts.add_measured("Active Area", number_of(at(group, "ValidSize")), "mm^2", "EDS Detector")
+    facts.add_measured("Thickness", number_of(at(group, "SiThic")), "mm", "EDS Detector")
+    facts.add_measured("Insertion Distance", number_of(at(group, "InsD")), "mm", "EDS Detector")
 
 
 def _column(facts: Facts) -> str:
@@ -302,14 +184,14 @@ def _column(facts: Facts) -> str:
 
 
 def _date(value: Any, facts: Facts) -> datetime | None:
-    if not _number(value):
+    if not number_of(value):
         return None
     try:
-        found = ole_date(_number(value))
+        found = ole_date(number_of(value))
     except ValueError as fault:
         facts.warnings["Creation Time"] = str(fault)
         return None
-    return found.replace(microsecond=0)
+    return (found + A_MOMENT).replace(microsecond=0)
 
 
 def _symbols(*numbers: Any) -> list[str]:
@@ -319,7 +201,7 @@ def _symbols(*numbers: Any) -> list[str]:
 
 def _pixel_size(scan_size: Any, magnification: Any, columns: int) -> float:
     """Width of a square pixel in µm; 0 when it is not known."""
-    width, times = _number(scan_size), _number(magnification)
+    width, times = number_of(scan_size), number_of(magnification)
     return width / times * 1e3 / columns if width > 0 and times > 0 and columns else 0.0
 
 
@@ -331,7 +213,7 @@ def _image(source: Source, tree: Tree) -> Signal:
     facts = Facts()
     image, line = at_branch(tree, "Image"), at_branch(tree, "Map")
     size = at(image, "Size")
-    columns, rows = (int(_number(each)) for each in (size if isinstance(size, list) and len(size) == 2 else (0, 0)))
+    columns, rows = (int(number_of(each)) for each in (size if isinstance(size, list) and len(size) == 2 else (0, 0)))
     if not (0 < rows <= 1 << 16 and 0 < columns <= 1 << 16):
         msg = "it is damaged: the size of its image makes no sense"
         raise ExtractionError(msg)
@@ -365,20 +247,13 @@ def _image(source: Source, tree: Tree) -> Signal:
     return facts.give_to(signal)
 
 
-def at_branch(tree: Any, *path: str) -> Tree:
-    """Branch at a path; empty when there is none."""
-    for name in path:
-        tree = tree.get(name) if isinstance(tree, Mapping) else None
-    return tree if isinstance(tree, dict) else {}
-
-
 def _add_line(facts: Facts, line: Tree) -> None:
     """X-ray line that a map or profile shows, and how it was measured."""
     facts.add("elements", _symbols(at(line, "ElementNo")))
     facts.add("X-ray Line", at(line, "Title"))
-    facts.add_measured("dwell_time", _number(at(line, "DwellTime")), "ms")
-    facts.add_measured("live_time", _number(at(line, "LiveTime")), "s")
-    facts.add_measured("real_time", _number(at(line, "RealTime")), "s")
+    facts.add_measured("dwell_time", number_of(at(line, "DwellTime")), "ms")
+    facts.add_measured("live_time", number_of(at(line, "LiveTime")), "s")
+    facts.add_measured("real_time", number_of(at(line, "RealTime")), "s")
     facts.add("frames", at(line, "SweepCount") or None)
     facts.add("Process Time", at(line, "Template"))
     if at(line, "EndRoi"):
@@ -425,8 +300,8 @@ def _event_map(source: Source, head: bytes, tree: Tree) -> Signal:
     zero = at(page(parameters, "EDXRF"), "Tpl", str(process), "DigZ")
     axes = (*area.axes(pixel), _energy_axis(document, CHANNELS, zero))
     facts.add_axes(axes)
-    start, length = _u4(head, 28), _u4(head, 32)
-    end = length if _u4(head, 16) > 1 else start + length
+    start, length = u4(head, 28), u4(head, 32)
+    end = length if u4(head, 16) > 1 else start + length
     if source.size < end:
         facts.warnings["Pixels"] = (
             f"The file ends {end - source.size} bytes before its last event (a copy that broke off?)."
@@ -445,11 +320,11 @@ def _event_map(source: Source, head: bytes, tree: Tree) -> Signal:
 
 def _add_document(facts: Facts, document: Tree) -> None:
     """Times and count rate."""
-    facts.add_measured("live_time", _number(at(document, "LiveTime")), "s")
-    facts.add_measured("real_time", _number(at(document, "RealTime")), "s")
+    facts.add_measured("live_time", number_of(at(document, "LiveTime")), "s")
+    facts.add_measured("real_time", number_of(at(document, "RealTime")), "s")
     facts.add("dead_time", at(document, "DeadTime"), "percent")
-    facts.add_measured("input_count_rate", _number(at(document, "CountRate")), "1/s")
-    facts.add_measured("dwell_time", _number(at(document, "DwellTime(msec)")), "ms")
+    facts.add_measured("input_count_rate", number_of(at(document, "CountRate")), "1/s")
+    facts.add_measured("dwell_time", number_of(at(document, "DwellTime(msec)")), "ms")
     facts.add("frames", at(document, "Sweep") or None)
 
 
@@ -480,22 +355,22 @@ class Area:
 def _area(corners: Any, rows: int, columns: int) -> Area:
     """Area between two corners (column, row), both within it; the frame when they make no sense."""
     if isinstance(corners, list) and len(corners) == 4:
-        left, top, right, bottom = (int(_number(each)) for each in corners)
+        left, top, right, bottom = (int(number_of(each)) for each in corners)
         if 0 <= left <= right < columns and 0 <= top <= bottom < rows:
             return Area(top, left, bottom - top + 1, right - left + 1)
     return Area(0, 0, rows, columns)
 
 
 def _energy_axis(document: Tree, channels: int, zero: Any = 0) -> Axis:
-    gain, offset = _number(at(document, "CoefA")), _number(at(document, "CoefB"))
+    gain, offset = number_of(at(document, "CoefA")), number_of(at(document, "CoefB"))
     if not gain > 0:
         return Axis(channels, name="Channel")
-    return Axis(channels, gain, offset - gain * _number(zero), "keV", "Energy")
+    return Axis(channels, gain, offset - gain * number_of(zero), "keV", "Energy")
 
 
 def _count_type(document: Tree) -> str:
     """NumPy type that holds what a detector counts in one pixel."""
-    seconds = _number(at(document, "DwellTime(msec)")) * _number(at(document, "Sweep")) / 1e3
+    seconds = number_of(at(document, "DwellTime(msec)")) * number_of(at(document, "Sweep")) / 1e3
     return "<u2" if 0 < seconds * MOST_COUNTS < 1 << 16 else "<u4"
 
 
@@ -661,7 +536,7 @@ class _Footer:
         return _text(name), {"Z": z, "First Channel": low, "Last Channel": high, "Energy": energy, "Lines": lines}
 
     def _take(self, form: str) -> tuple[Any, ...]:
-        return _unpack(self._file, "<" + form)
+        return unpack(self._file, "<" + form)
 
     def _count(self) -> int:
         [count] = self._take("i")
@@ -702,7 +577,7 @@ def _profiles(source: Source, tree: Tree) -> Signal:
     facts.add("elements", _symbols(*(at(each, "Map", "ElementNo") for each in profiles)))
     facts.add("X-ray Lines", ", ".join(lines))
     first = at_branch(profiles[0], "Lnp")
-    size, step = int(_number(at(first, "Length"))), _number(at(first, "ConvCoff"))
+    size, step = int(number_of(at(first, "Length"))), number_of(at(first, "ConvCoff"))
     if not 0 < size <= 1 << 16:
         msg = "it is damaged: the length of its line makes no sense"
         raise ExtractionError(msg)

@@ -340,7 +340,7 @@ def _decoded(raw: Any, layout: Layout) -> Any:
 def _scan(path: Path, layout: Layout, settings: dict[str, str], frames: int) -> tuple[int, ...]:
     """Shape of the scan that the frames are, or should be, of; a number of frames when they are a series."""
     columns, rows = _count(settings, "ScanX"), _count(settings, "ScanY")
-    acquired = _count(settings, "Frames in Acquisition") or frames
+    acquired = _count(settings, "Frames in Acquisition") or max(frames, 1)
     if columns * rows > 1 and columns * rows >= frames:
         return (rows, columns)
     row = _count(settings, "Frames per Trigger")

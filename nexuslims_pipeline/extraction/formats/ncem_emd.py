@@ -42,6 +42,8 @@ from nexuslims_pipeline.signals import Pixels, Signal, Source
 
 OTHERS: Final = ("4DSTEM_simulation", "4DSTEM_experiment", "4DSTEM")
 """Groups of the root by which relatives of the format are known, which have their own readers."""
+INSTRUMENT: Final = frozenset({"acceleration_voltage", "microscope", "magnification", "camera_length", "dwell_time"})
+"""Fields that tell of an electron microscope."""
 MOST_GROUPS: Final = 2000
 MOST_SIGNALS: Final = 100
 
@@ -142,8 +144,8 @@ def _signal(source: Source, group: Any, tree: Mapping[str, Any]) -> Signal:
 
 
 def _technique(kind: tuple[str, str], facts: Facts) -> str:
-    """A microscope that dwells on its pixels scans them."""
-    if kind[0] == "Image" and facts.fields:
+    """A microscope that dwells on its pixels scans them; an image of no known microscope may be of any."""
+    if kind[0] == "Image" and INSTRUMENT & facts.fields.keys():
         return "STEM_Imaging" if "dwell_time" in facts.fields else "TEM_Imaging"
     return kind[1]
 

@@ -109,7 +109,7 @@ class _Cursor:
 
     def _bytes(self, length: int) -> bytes:
         end = self._at + length
-        if end > len(self._content):
+        if self._at < 0 or end > len(self._content):
             msg = f"the series is cut off: the file ends at byte {len(self._content)}, within its description"
             raise ExtractionError(msg)
         taken = self._content[self._at : end]
@@ -488,10 +488,12 @@ class TiaExtractor(Extractor):
     format_name: ClassVar[str] = "FEI TIA"
     version: ClassVar[str] = "3"
     extensions: ClassVar[frozenset[str]] = frozenset({".ser", ".emi"})
+    is_conclusive: ClassVar[bool] = True
 
-    def accepts(self, source: Source, head: bytes) -> bool:  # noqa: ARG002
-        """Any file so named: a damaged one is better reported than passed on."""
-        return True
+    def accepts(self, source: Source, head: bytes) -> bool:
+        """Whether it begins like a series; one so named may be cut off, and a container has no mark of its own."""
+        suffix = source.path.suffix.lower()
+        return head.startswith(MAGIC) or suffix == ".emi" or (suffix == ".ser" and MAGIC.startswith(head[:4]))
 
     def extract(self, source: Source) -> list[Signal]:
         """Read the signal of a ``.ser`` file, or those of all that belong to an ``.emi`` file.

@@ -22,7 +22,6 @@ detectors' images of every frame of that scan: they are given as one image each,
 https://hyperspy.org/rosettasciio/user_guide/supported_formats/emd.html
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -45,14 +44,24 @@ from nexuslims_pipeline.extraction.hdf5 import (
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.rosettasciio import DETECTORS
 from nexuslims_pipeline.extraction.velox_stream import CountedXRays
-from nexuslims_pipeline.extraction.vendor_text import ELEMENTS, decode, number, unix_time
+from nexuslims_pipeline.extraction.velox_tree import (
+    MOST_DATASETS,
+    MOST_TEXT,
+    children,
+    displayed_titles,
+    first_metadata,
+    json_of,
+    number_at,
+    operation_titles,
+    parsed,
+    selected_elements,
+    text_at,
+    value_at,
+)
+from nexuslims_pipeline.extraction.vendor_text import ELEMENTS, unix_time
 from nexuslims_pipeline.metadata.units import tidy
 from nexuslims_pipeline.signals import Axis, DatasetType, Layer, Pixels, Signal, Source
 
-MOST_DATASETS: Final = 500
-"""Images, spectra and displays of one file."""
-MOST_TEXT: Final = 4 << 20
-"""Bytes of one JSON text."""
 MEAN_BYTES: Final = 24 << 20
 """Frames that the mean image of a detector is made of."""
 LARGEST_SIDE: Final = 1 << 15
@@ -61,7 +70,8 @@ PROJECTIONS: Final = {"1": "Diffraction", "2": "Imaging"}
 PROBES: Final = {"1": "Nanoprobe", "2": "Microprobe"}
 APERTURES: Final = {"C2": "condenser_aperture", "OBJ": "objective_aperture", "SA": "selected_area_aperture"}
 AXIS_UNITS: Final = {"m": ("nm", 1e9), "1/m": ("1/nm", 1e-9), "rad": ("mrad", 1e3)}
-KINDS: Final = frozenset({"Image", "Spectrum", "SpectrumStream", "SpectrumImage", "EelsSpectrumImage", "Text"})
+KINDS: Final = ("Image", "Spectrum", "SpectrumStream", "SpectrumImage", "EelsSpectrumImage")
+LOG: Final = "Text"
 
 ENTRIES: Final = (
     entry("acceleration_voltage", "V", "Optics.AccelerationVoltage", never_zero=True),
@@ -147,7 +157,7 @@ class VeloxEmd(Extractor):
             return False
         try:
             with open_hdf5(source.path) as file:
-                if str(_json(resolved(file, "Version")).get("format", "")).lower() == "velox":
+                if str(json_of(resolved(file, "Version")).get("format", "")).lower() == "velox":
                     return True
                 is_shown = resolved(file, "Presentation/Displays") is not None
                 return is_shown and any(resolved(file, f"Data/{kind}") is not None for kind in KINDS)
@@ -196,12 +206,12 @@ class _Item:
     @property
     def mode(self) -> str:
         """``TEM``, ``STEM`` or nothing."""
-        return MODES.get(_text(self.tree, "Optics.OperatingMode"), "")
+        return MODES.get(text_at(self.tree, "Optics.OperatingMode"), "")
 
     @property
     def is_diffraction(self) -> bool:
         """Whether the projector showed the diffraction plane."""
-        return PROJECTIONS.get(_text(self.tree, "Optics.ProjectorMode")) == "Diffraction"
+        return PROJECTIONS.get(text_at(self.tree, "Optics.ProjectorMode")) == "Diffraction"
 
 
 @dataclass(slots=True)
@@ -219,12 +229,12 @@ class _File:
 
     def __post_init__(self) -> None:
         groups = list(resolved(self.hdf5, "Data") or ())
-        self.left_out = [f"Data/{name}" for name in groups if name not in KINDS]
-        self.data = {kind: [_Item(*pair) for pair in self._items(kind)] for kind in KINDS - {"Text"}}
+        self.left_out = [f"Data/{name}" for name in groups if name not in (*KINDS, LOG)]
+        self.data = {kind: [_Item(*pair) for pair in self._items(kind)] for kind in KINDS}
         self._lend_metadata()
-        self.titles = {**_displayed(self.hdf5), **_operated(self.hdf5)}
-        self.elements = _selected_elements(self.hdf5)
-        version = _json(resolved(self.hdf5, "Info")).get("applicationVersion")
+        self.titles = {**displayed_titles(self.hdf5), **operation_titles(self.hdf5)}
+        self.elements = selected_elements(self.hdf5)
+        version = json_of(resolved(self.hdf5, "Info")).get("applicationVersion")
         self.software = f"Velox {version}" if isinstance(version, str) else "Velox"
         samples = (item.tree.get("Sample") for items in self.data.values() for item in items)
         self.sample = next((sample for sample in samples if isinstance(sample, dict) and sample), {})
@@ -240,7 +250,7 @@ class _File:
             if not hasattr(group, "keys"):
                 continue
             try:
-                yield name, group, _first_metadata(group), ""
+                yield name, group, first_metadata(group), ""
             except (ExtractionError, OSError, RuntimeError, KeyError, ValueError) as fault:
                 yield name, group, {}, f"They cannot be read: {str(fault)[:160]}"
 
@@ -256,7 +266,7 @@ class _File:
 
     def tell_the_rest(self, signal: Signal) -> None:
         """Put the log of the experiment and what was left out with the first signal."""
-        log = [_json(found).get("text") for _, found in _children(self.hdf5, "Data/Text")]
+        log = [json_of(found).get("text") for _, found in children(self.hdf5, f"Data/{LOG}")]
         signal.native["Log"] = bounded([unquote(text) for text in log if isinstance(text, str)])
         if self.left_out:
             kinds = ", ".join(self.left_out)[:200]
@@ -325,138 +335,12 @@ def _complex_type() -> Any:
     return np.dtype("c8")
 
 
-def _json(dataset: Any) -> dict[str, Any]:
-    """JSON object of a dataset of one text; empty when it is none."""
-    if getattr(dataset, "shape", None) not in ((1,), ()):
-        return {}
-    ensure_own_numbers(dataset)
-    value = dataset[()] if dataset.shape == () else dataset[0]
-    raw = value.encode() if isinstance(value, str) else bytes(value) if isinstance(value, bytes) else b""
-    return _parsed(raw) if len(raw) <= MOST_TEXT else {}
-
-
-def _parsed(raw: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(decode(raw.rstrip(b"\0 \n"))[0] or "{}")
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _first_metadata(group: Any) -> dict[str, Any]:
-    """JSON of the first frame.
-
-    Raises
-    ------
-    ExtractionError
-        If there is none, or it is damaged.
-    """
-    found = resolved(group, "Metadata")
-    shape: tuple[int, ...] = getattr(found, "shape", None) or ()
-    if len(shape) != 2 or not 0 < shape[0] <= MOST_TEXT or prod(found.chunks or (1,)) > MOST_TEXT:
-        msg = "there are none of the usual form"
-        raise ExtractionError(msg)
-    ensure_own_numbers(found)
-    tree = _parsed(found[:, 0].tobytes())
-    if not tree:
-        msg = "their JSON is damaged"
-        raise ExtractionError(msg)
-    return tree
-
-
-def _children(file: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Names and objects of a group; nothing when there is none."""
-    group = resolved(file, path)
-    for name in list(group if hasattr(group, "keys") else ())[:MOST_DATASETS]:
-        yield name, resolved(group, name)
-
-
-def _at(tree: Any, path: str) -> Any:
-    for part in path.split("."):
-        tree = tree.get(part) if isinstance(tree, Mapping) else None
-    return tree
-
-
-def _text(tree: Any, path: str) -> str:
-    """Value at a dotted path as text; empty for none, and for ``None``, which Velox writes for nothing."""
-    value = _at(tree, path)
-    text = str(value) if isinstance(value, str | int | float) else ""
-    return "" if text == "None" else text
-
-
-def _number(tree: Any, path: str, default: float = 0.0) -> float:
-    try:
-        return number(_text(tree, path))
-    except ValueError:
-        return default
-
-
-def _displayed(file: Any) -> dict[str, str]:
-    """Titles of the displays by the key of their image."""
-    titles: dict[str, str] = {}
-    for _, found in _children(file, "Presentation/Displays/ImageDisplay"):
-        display = _json(found)
-        titles[_key_of(display.get("dataPath"))] = unquote(_text(display, "display.label"))
-    for _, found in _children(file, "Displays/ImageDisplay"):
-        display = _json(found)
-        reference = display.get("data")
-        shown = _json(resolved(file, reference)) if isinstance(reference, str) else {}
-        titles[_key_of(shown.get("dataPath"))] = unquote(_text(display, "title") or _text(display, "id"))
-    return {key: title for key, title in titles.items() if key and title}
-
-
-def _operated(file: Any) -> dict[str, str]:
-    """Names of images by the operation that made them: the detector's, ``DPC``, ``Filtered iDPC`` …."""
-    names: dict[str, str] = {}
-    for kind, operations in _children(file, "Operations"):
-        for _, found in _children(operations, "/") if hasattr(operations, "keys") else ():
-            operation = _json(found)
-            for place, name in _named(kind, operation).items():
-                names[_key_of(operation.get(place))] = name
-    return {key: name for key, name in names.items() if key and name}
-
-
-def _named(kind: str, operation: Mapping[str, Any]) -> dict[str, str]:
-    """Names of the images that lie at the paths an operation has under these keys."""
-    if kind == "CameraInputOperation":
-        return {"dataPath": _text(operation, "cameraName")}
-    if kind == "StemInputOperation":
-        return {"dataPath": _text(operation, "detector")}
-    if kind == "SurfaceReconstructionOperation":
-        name = "iDPC" if operation.get("integrationMode") in ("true", True) else "dDPC"
-        filtered = f"Filtered {name}" if operation.get("enableFilter") in ("true", True) else name
-        return {"dataPath": filtered, "unfilteredDataPath": name}
-    if kind == "MathematicsOperation":
-        outputs = operation.get("outputs")
-        first = _text(outputs[0], "inputIndex") if isinstance(outputs, list) and outputs else ""
-        return {"dataPath": {"0": "A-C", "1": "B-D"}.get(first, "")}
-    if kind == "FftOperation":
-        return {"imageOutputPath": "FFT"}
-    return {"dataPath": {"DpcOperation": "DPC", "IntegrationOperation": "DCFI"}.get(kind, "")}
-
-
-def _key_of(path: Any) -> str:
-    return path.rpartition("/")[2] if isinstance(path, str) else ""
-
-
-def _selected_elements(file: Any) -> list[str]:
-    """Elements that the operator chose for quantification."""
-    for place in ("SharedProperties/EDSSpectrumQuantificationSettings", "Operations/ImageQuantificationOperation"):
-        for _, found in _children(file, place):
-            chosen = _json(found).get("elementSelection")
-            numbers = [str(each) for each in chosen] if isinstance(chosen, list) else []
-            symbols = [ELEMENTS[int(n) - 1] for n in numbers if n.isdecimal() and 0 < int(n[:4]) <= len(ELEMENTS)]
-            if symbols:
-                return symbols
-    return []
-
-
 def _detectors(tree: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Detectors that the numbers come from: one, or all segments of an X-ray detector."""
     known = tree.get("Detectors")
     known = {key: each for key, each in known.items() if isinstance(each, dict)} if isinstance(known, dict) else {}
-    name = _text(tree, "BinaryResult.Detector")
-    index = known.get(f"Detector-{_text(tree, 'BinaryResult.DetectorIndex')}")
+    name = text_at(tree, "BinaryResult.Detector")
+    index = known.get(f"Detector-{text_at(tree, 'BinaryResult.DetectorIndex')}")
     if index is not None and (not name or index.get("DetectorName") == name):
         return [index]
     exact = [each for each in known.values() if name and each.get("DetectorName") == name]
@@ -470,13 +354,13 @@ def _facts(file: _File, item: _Item) -> Facts:
     facts.add("software", file.software)
     facts.add("microscope", _microscope(tree))
     facts.add("illumination_mode", item.mode)
-    facts.add("projection_mode", PROJECTIONS.get(_text(tree, "Optics.ProjectorMode")))
-    facts.add("Probe Mode", PROBES.get(_text(tree, "Optics.ProbeMode")))
-    facts.add("specimen", _text(tree, "Sample.SampleDescription") or _text(tree, "Sample.SampleId"))
+    facts.add("projection_mode", PROJECTIONS.get(text_at(tree, "Optics.ProjectorMode")))
+    facts.add("Probe Mode", PROBES.get(text_at(tree, "Optics.ProbeMode")))
+    facts.add("specimen", text_at(tree, "Sample.SampleDescription") or text_at(tree, "Sample.SampleId"))
     further = STEM_ENTRIES if item.mode == "STEM" else TEM_ENTRIES
-    facts.add_entries((*ENTRIES, *further), lambda place: _text(tree, place))
+    facts.add_entries((*ENTRIES, *further), lambda place: text_at(tree, place))
     if item.is_diffraction:  # in imaging mode it is that of the last diffraction pattern
-        facts.add_entries([CAMERA_LENGTH], lambda place: _text(tree, place))
+        facts.add_entries([CAMERA_LENGTH], lambda place: text_at(tree, place))
     _add_convergence(facts, tree)
     _add_apertures(facts, tree)
     _add_detector(facts, item)
@@ -486,61 +370,61 @@ def _facts(file: _File, item: _Item) -> Facts:
 
 
 def _microscope(tree: Mapping[str, Any]) -> str:
-    family, model = _text(tree, "Instrument.InstrumentClass"), _text(tree, "Instrument.InstrumentModel")
+    family, model = text_at(tree, "Instrument.InstrumentClass"), text_at(tree, "Instrument.InstrumentModel")
     return model if family in model else f"{family} {model}".strip()
 
 
 def _add_convergence(facts: Facts, tree: Mapping[str, Any]) -> None:
     """Semi-angle of convergence; Velox gives it a sign, by the side of the crossover."""
-    angle = _number(tree, "Optics.BeamConvergence")
+    angle = number_at(tree, "Optics.BeamConvergence")
     facts.add_measured("convergence_angle", abs(angle), "rad")
     if angle < 0:
         facts.warnings["convergence_angle"] = f"the file says {angle * 1e3:.4g} mrad; its size is given"
 
 
 def _add_apertures(facts: Facts, tree: Mapping[str, Any]) -> None:
-    apertures = _at(tree, "Optics.Apertures")
+    apertures = value_at(tree, "Optics.Apertures")
     for aperture in apertures.values() if isinstance(apertures, dict) else ():
-        name, shape = _text(aperture, "Name"), _text(aperture, "Type")
+        name, shape = text_at(aperture, "Name"), text_at(aperture, "Type")
         if name and shape:
             group = None if name in APERTURES else "Apertures"
-            facts.add_measured(APERTURES.get(name, name), _number(aperture, "Diameter"), "m", group)
+            facts.add_measured(APERTURES.get(name, name), number_at(aperture, "Diameter"), "m", group)
 
 
 def _add_detector(facts: Facts, item: _Item) -> None:
     detectors = _detectors(item.tree)
-    name = _text(item.tree, "BinaryResult.Detector") or _text(next(iter(detectors), {}), "DetectorName")
+    name = text_at(item.tree, "BinaryResult.Detector") or text_at(next(iter(detectors), {}), "DetectorName")
     is_camera = any(each.get("DetectorType") == "ImagingDetector" for each in detectors)
     facts.add("acquisition_device" if is_camera else "detector_type", name)
     facts.add_entries(DETECTOR_ENTRIES, lambda place: _agreed(detectors, place))
     if len(detectors) > 1:
-        facts.add("Detector Segments", [_text(each, "DetectorName") for each in detectors])
+        facts.add("Detector Segments", [text_at(each, "DetectorName") for each in detectors])
     if len(detectors) == 1:
         _add_camera(facts, detectors[0])
 
 
 def _agreed(detectors: list[dict[str, Any]], place: str) -> str:
     """What all detectors say alike; empty when they differ."""
-    told = {text for each in detectors if (text := _text(each, place))}
+    told = {text for each in detectors if (text := text_at(each, place))}
     return told.pop() if len(told) == 1 else ""
 
 
 def _add_camera(facts: Facts, detector: Mapping[str, Any]) -> None:
-    width, height = (_text(detector, f"Binning.{side}") for side in ("width", "height"))
+    width, height = (text_at(detector, f"Binning.{side}") for side in ("width", "height"))
     facts.add("binning", f"{width}x{height}" if width and height else None)
-    edges = [_text(detector, f"ReadOutArea.{side}") for side in ("left", "top", "right", "bottom")]
+    edges = [text_at(detector, f"ReadOutArea.{side}") for side in ("left", "top", "right", "bottom")]
     facts.add("Read-Out Area", ", ".join(edges) if all(edges) else None)
 
 
 def _acquired(item: _Item, facts: Facts) -> datetime | None:
     """Start of the acquisition, which counts seconds in UTC; of older cameras the moment of the frame."""
     custom = item.tree.get("CustomProperties")
-    names = [f"Detectors[{_text(each, 'DetectorName')}].TimeStamp" for each in _detectors(item.tree)]
-    stamps = [_text(custom.get(name), "value") for name in names] if isinstance(custom, dict) else []
+    names = [f"Detectors[{text_at(each, 'DetectorName')}].TimeStamp" for each in _detectors(item.tree)]
+    stamps = [text_at(custom.get(name), "value") for name in names] if isinstance(custom, dict) else []
     seconds = [
-        _number(item.tree, "Acquisition.AcquisitionStartDatetime.DateTime"),
+        number_at(item.tree, "Acquisition.AcquisitionStartDatetime.DateTime"),
         *(int(stamp) / 1e6 for stamp in stamps if stamp.isdecimal() and len(stamp) < 18),
-        _number(item.tree, "Acquisition.AcquisitionDatetime.DateTime"),
+        number_at(item.tree, "Acquisition.AcquisitionDatetime.DateTime"),
     ]
     known = next((each for each in seconds if each), None)
     try:
@@ -554,10 +438,10 @@ def _scan_axes(item: _Item, rows: int, columns: int, *, navigation: bool = False
     """Axes of an image or a map, as the pixel size says."""
 
     def axis(size: int, side: str, direction: str) -> Axis:
-        written = _text(item.tree, f"BinaryResult.PixelUnit{direction.upper()}").replace(" ", "")
+        written = text_at(item.tree, f"BinaryResult.PixelUnit{direction.upper()}").replace(" ", "")
         units, factor = AXIS_UNITS.get(written, (written, 1.0))
-        scale = _number(item.tree, f"BinaryResult.PixelSize.{side}") * factor
-        offset = _number(item.tree, f"BinaryResult.Offset.{direction}") * factor
+        scale = number_at(item.tree, f"BinaryResult.PixelSize.{side}") * factor
+        offset = number_at(item.tree, f"BinaryResult.Offset.{direction}") * factor
         if scale <= 0:
             return Axis(size, name=direction, navigation=navigation)
         return Axis(size, tidy(scale), tidy(offset), units, direction, navigation)
@@ -568,7 +452,7 @@ def _scan_axes(item: _Item, rows: int, columns: int, *, navigation: bool = False
 def _energy_axis(item: _Item, channels: int) -> Axis:
     """Energies of an X-ray detector, which gives them in eV."""
     detector = next(iter(_detectors(item.tree)), {})
-    width, start = _number(detector, "Dispersion"), _number(detector, "OffsetEnergy")
+    width, start = number_at(detector, "Dispersion"), number_at(detector, "OffsetEnergy")
     if width <= 0:
         return Axis(channels, name="Energy")
     return Axis(channels, tidy(width / 1e3), tidy(start / 1e3), "keV", "Energy")
@@ -588,7 +472,7 @@ def _finished(
     signal = Signal(
         *kind,
         shape=tuple(axis.size for axis in axes),
-        name=file.titles.get(item.key) or _text(item.tree, "BinaryResult.Detector"),
+        name=file.titles.get(item.key) or text_at(item.tree, "BinaryResult.Detector"),
         acquired=_acquired(item, facts),
         native=bounded({"Metadata": native, "Quantification Elements": file.elements}),
         pixels=Pixels(array, axes) if array is not None else None,
@@ -659,7 +543,7 @@ def _image_kind(
     item: _Item, facts: Facts, title: str, axes: tuple[Axis, ...], *, is_complex: bool
 ) -> tuple[DatasetType, str]:
     """Type and technique of an image; neither a Fourier transform nor a scan is a diffraction pattern."""
-    from_camera = _text(item.tree, "BinaryResult.AcquisitionUnit") == "CameraImage"
+    from_camera = text_at(item.tree, "BinaryResult.AcquisitionUnit") == "CameraImage"
     is_camera = from_camera or "acquisition_device" in facts.fields
     calibrated = not axes[-1].units or is_reciprocal(axes[-1].units)
     if is_camera and item.is_diffraction and calibrated and not is_complex and "FFT" not in title:
@@ -696,7 +580,7 @@ def _add_collection(facts: Facts, custom: Any) -> None:
     """Angles of the spectrometer's entrance."""
     for name, side in (("collection_angle", "End"), ("Inner EELS Collection Angle", "Begin")):
         angle = custom.get(f"EnergyFilter.CollectionAngleRange.{side}") if isinstance(custom, dict) else None
-        facts.add_measured(name, _number(angle, "value"), "rad")
+        facts.add_measured(name, number_at(angle, "value"), "rad")
 
 
 def _loss_axis(item: _Item, channels: int) -> Axis:
@@ -704,8 +588,8 @@ def _loss_axis(item: _Item, channels: int) -> Axis:
     tree: dict[str, Any] = {}
     if getattr(found, "ndim", 0) == 2 and 0 < found.shape[0] <= MOST_TEXT and prod(found.chunks or (1,)) <= MOST_TEXT:
         ensure_own_numbers(found)
-        tree = _parsed(found[:, 0].tobytes())
-    width, start = _number(tree, "Data.dispersion"), _number(tree, "Data.offset")
+        tree = parsed(found[:, 0].tobytes())
+    width, start = number_at(tree, "Data.dispersion"), number_at(tree, "Data.offset")
     if width <= 0:
         return Axis(channels, name="Energy loss")
     return Axis(channels, tidy(width), tidy(start), "eV", "Energy loss")
@@ -766,8 +650,8 @@ def _scanned_size(file: _File, item: _Item) -> tuple[int, int]:
     """
     size = [0, 0]
     for place, (side, first, last) in enumerate((("height", "top", "bottom"), ("width", "left", "right"))):
-        part = _number(item.tree, f"Scan.ScanArea.{last}") - _number(item.tree, f"Scan.ScanArea.{first}")
-        size[place] = round(min(_number(item.tree, f"Scan.ScanSize.{side}"), LARGEST_SIDE) * min(part, 1.0))
+        part = number_at(item.tree, f"Scan.ScanArea.{last}") - number_at(item.tree, f"Scan.ScanArea.{first}")
+        size[place] = round(min(number_at(item.tree, f"Scan.ScanSize.{side}"), LARGEST_SIDE) * min(part, 1.0))
     images = [each.numbers.shape[:2] for each in file.data["Image"] if getattr(each.numbers, "ndim", 0) == 3]
     if min(size) > 0:
         near = (each for each in images if abs(each[0] - size[0]) <= 1 and abs(each[1] - size[1]) <= 1)
@@ -776,7 +660,7 @@ def _scanned_size(file: _File, item: _Item) -> tuple[int, int]:
 
 
 def _channels(file: _File, item: _Item) -> int:
-    told = round(_number(_json(resolved(item.group, "AcquisitionSettings")), "bincount"))
+    told = round(number_at(json_of(resolved(item.group, "AcquisitionSettings")), "bincount"))
     if 0 < told < 1 << 16:
         return told
     spectra = (getattr(each.numbers, "shape", (0,))[0] for each in file.data["Spectrum"])
@@ -786,8 +670,8 @@ def _channels(file: _File, item: _Item) -> int:
 def _frames(file: _File) -> int:
     """Frames that the operator counted in; 0 when the file does not say."""
     for item in file.data["SpectrumImage"]:
-        settings = _json(resolved(item.group, "SpectrumImageSettings"))
-        return max(0, round(min(_number(settings, "endFramePosition"), 1e9)))
+        settings = json_of(resolved(item.group, "SpectrumImageSettings"))
+        return max(0, round(min(number_at(settings, "endFramePosition"), 1e9)))
     return 0
 
 
@@ -796,7 +680,7 @@ def _doubt_times(facts: Facts, item: _Item) -> None:
     for name in ("live_time", "real_time", "input_count_rate", "output_count_rate"):
         facts.fields.pop(name, None)
         facts.warnings.pop(name, None)
-    pixel, frames = _number(item.tree, "Scan.DwellTime"), facts.fields.get("frames")
+    pixel, frames = number_at(item.tree, "Scan.DwellTime"), facts.fields.get("frames")
     if pixel and frames:
         facts.add("pixel_time", pixel * frames, "s")
 
@@ -804,9 +688,9 @@ def _doubt_times(facts: Facts, item: _Item) -> None:
 def _add_segments(facts: Facts, items: list[_Item]) -> None:
     """Name the detectors whose counts are added up; what only one of them says is left out."""
     detectors = [detector for item in items for detector in _detectors(item.tree)[:1]]
-    names = [_text(detector, "DetectorName") for detector in detectors]
+    names = [text_at(detector, "DetectorName") for detector in detectors]
     facts.add("Detector Segments", sorted(name for name in names if name))
-    if len({_text(detector, "AzimuthAngle") for detector in detectors}) > 1:
+    if len({text_at(detector, "AzimuthAngle") for detector in detectors}) > 1:
         facts.fields.pop("azimuthal_angle", None)
     common = names[0].rstrip("0123456789") if names else ""
     if common and all(name.startswith(common) for name in names):

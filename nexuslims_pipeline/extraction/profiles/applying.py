@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,9 @@ from nexuslims_pipeline.metadata.fields import FIELDS
 from nexuslims_pipeline.signals import Signal, Source
 
 NATIVE = "native/"
+DRAWN = frozenset({"pixels", "layers"})
+ANYTHING = DRAWN | {"text", "annotations"}
+"""What a step may make of another kind than it was: only the preview depends on it."""
 TEXT_SEARCHED = 4000
 """Characters of a value in which a condition looks."""
 
@@ -94,12 +98,28 @@ def _guarded(step: Callable[[Signal], None], signal: Signal, profile: Profile, n
     before = {each.name: _copied(getattr(signal, each.name)) for each in fields(signal)}
     try:
         step(signal)
-    except Exception as fault:  # a profile is a site's own code
+        for each, value in before.items():
+            _ensure_like(value, getattr(signal, each), each)
+    except (Exception, SystemExit) as fault:  # a profile is a site's own code
         for each, value in before.items():
             setattr(signal, each, value)
         signal.warnings[f"Profile {profile.name}"] = f"{name} failed: {type(fault).__name__}: {fault}"[:300]
         return True
-    return any(getattr(signal, each) != value for each, value in before.items() if each not in ("pixels", "layers"))
+    return any(_differ(getattr(signal, each), value) for each, value in before.items() if each not in DRAWN)
+
+
+def _ensure_like(before: Any, after: Any, name: str) -> None:
+    kind = (datetime, type(None)) if name == "acquired" else type(before)
+    if name not in ANYTHING and not isinstance(after, kind):
+        msg = f"it makes '{name}' a {type(after).__name__}"
+        raise TypeError(msg)
+
+
+def _differ(one: Any, other: Any) -> bool:
+    try:
+        return bool(one != other)
+    except ValueError:  # arrays are compared number by number
+        return True
 
 
 def _copied(value: Any) -> Any:

@@ -151,7 +151,7 @@ def _packages() -> tuple[tuple[ProfileSource, ...], tuple[str, ...]]:
         source = ProfileSource("package", f"{point.name} = {point.value}", version)
         try:
             profile_of(source)
-        except Exception as fault:  # whatever somebody else's package raises
+        except (Exception, SystemExit) as fault:  # whatever somebody else's package raises
             faults.append(f"profile '{point.name}' ({point.value}) cannot be used: {type(fault).__name__}: {fault}")
         else:
             sources.append(source)
@@ -206,7 +206,7 @@ def _from_python(path: Path, text: str) -> Profile:
     sys.modules[module.__name__] = module
     try:
         exec(compile(text, str(path), "exec"), module.__dict__)  # noqa: S102 - the site's own, trusted code
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:
         line = _line_of(fault, str(path))
         told = " ".join(str(fault).split())
         msg = f"{path}, line {line}: {type(fault).__name__}: {told}"
@@ -218,7 +218,7 @@ def _from_python(path: Path, text: str) -> Profile:
     return profile
 
 
-def _line_of(fault: Exception, path: str) -> int:
+def _line_of(fault: BaseException, path: str) -> int:
     if isinstance(fault, SyntaxError) and fault.filename == path:
         return fault.lineno or 1
     return next((f.lineno or 1 for f in reversed(traceback.extract_tb(fault.__traceback__)) if f.filename == path), 1)
