@@ -47,6 +47,12 @@ BASES = {
     "name": "whole name",
     "series": "name without extension and `_<number>`",
     "dashed": "name with `-` for the last `.`",
+    "prefix": "name before its last `_`",
+    "first": "name without `_000` and extension",
+    "master": "name without `_master` and extension",
+    "exposure": "name without extension, `_fractions` and `_EER`",
+    "acquisition": "date and number at the start of the name, with or without a suffix",
+    "folder": "any name like it in the folder",
 }
 
 

@@ -180,6 +180,7 @@ class Building:
     def _must_repeat(self, key: str) -> str:
         """Why a session must be built again although neither NEMO nor its files changed; empty if it need not."""
         from nexuslims_pipeline.definitions import CODE_VERSIONS
+        from resources.harvest import was_read_otherwise
 
         if self._store.failure(key):
             return "failed before"
@@ -194,8 +195,7 @@ class Building:
         instrument = self._site.instruments.get(instrument_of(key))
         if record and instrument and record.get("instrument") != instrument.in_words():
             return "the instrument's entry changed"
-        read = headers["file_metadata"]
-        if read and instrument and read.get("rules", "") != self._storage.rules().in_words(instrument.id):
+        if instrument and was_read_otherwise(self._store, key, self._storage.rules().in_words(instrument.id)):
             return "the rules for its files changed"
         return ""
 

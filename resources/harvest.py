@@ -128,7 +128,7 @@ def files_due(
 ) -> dict[str, Due]:
     """Keys of sessions whose files arrived, settled, changed or vanished since they were last examined.
 
-    Each instrument's folder is walked once for all its sessions. One that is not there costs its instrument only: its
+    Those are due as well whose files the site wants read in another way than they were: its profiles changed. Each instrument's folder is walked once for all its sessions. One that is not there costs its instrument only: its
     sessions keep what they have, and `report` is told.
     """
     by_instrument: Mapping[str, list[Session]] = defaultdict(list)
@@ -138,6 +138,7 @@ def files_due(
     for instrument_id, group in by_instrument.items():
         try:
             found = storage.crawl(storage.instrument(instrument_id), group)
+            rules = storage.rules().in_words(instrument_id)
         except (StorageUnavailableError, ConfigurationError) as fault:
             report(f"{instrument_id}: {fault}")
             continue
@@ -149,7 +150,15 @@ def files_due(
             )
             if reason := _difference(known, current):
                 due[session.key] = Due(reason, f"{current.state} {current.fingerprint}")
+            elif was_read_otherwise(store, session.key, rules):
+                due[session.key] = Due("the rules for its files changed", f"{rules} {current.fingerprint}")
     return due
+
+
+def was_read_otherwise(store: Store, key: str, rules: str) -> bool:
+    """Whether the datasets of a session were made by other rules than the given ones."""
+    header = store.header("file_metadata", key)
+    return header is not None and header.get("rules", "") != rules
 
 
 def claims_on(found: Crawl, session: Session, usage: UsageEvent, store: Store) -> tuple[Claim, ...]:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from nexuslims_pipeline.metadata.linked import context
 from nexuslims_pipeline.metadata.models import MODELS, json_schema
 from nexuslims_pipeline.metadata.personal import is_personal, part_persons, without_persons
 from nexuslims_pipeline.metadata.units import SYMBOLS, quantity, symbol, unit_registry
+from nexuslims_pipeline.records.parameters import parameters
 from nexuslims_pipeline.signals import DatasetType, Signal, Source
 
 SOURCE = Source(Path("/a.dm3"), datetime(2026, 3, 2, 17, tzinfo=UTC), 10, time_zone="America/Denver")
@@ -234,6 +236,19 @@ def test_persons_within_texts(text: str, kept: str) -> None:
     assert without_persons(kept) == kept
 
 
+def test_a_name_that_was_found_is_looked_for_in_the_vendors_tree() -> None:
+    native = {"430": "jdoe", "Info": "User jdoe\u2028Gun FEG", "8": "Terms agreed by = jdoe", "Note": "by the jdoes"}
+    element = {"nx_meta": {"operator": "jdoe", "microscope": "JDOE", "extensions": {}}, "original_metadata": native}
+    parted, _ = part_persons(element)
+    assert parted["nx_meta"]["microscope"] == "JDOE"
+    assert parted["original_metadata"] == {
+        "430": "…",
+        "Info": "User …\u2028Gun FEG",
+        "8": "Terms agreed by = …",
+        "Note": "by the jdoes",
+    }
+
+
 def test_what_tells_of_persons_is_found_wherever_it_stands() -> None:
     element = {
         "nx_meta": {
@@ -279,3 +294,49 @@ JSON_LIKE = st.recursive(
 def test_anything_becomes_json(value: Any) -> None:
     text = json.dumps(plain(value), allow_nan=False, ensure_ascii=False)
     assert json.loads(text.encode("utf-8")) == plain(plain(value))
+
+
+# What readers of other people may give
+
+
+@pytest.mark.parametrize(
+    "unit", ["10**10**10", "m**9**9**9", "(m**99)**99", "m⁹⁹⁹⁹⁹", "minute**9_9_9_9_9_9", "kV" * 50, "furlongs & co"]
+)
+def test_text_that_is_no_unit_is_refused_at_once(unit: str) -> None:
+    """Pint would work on some of these for hours."""
+    meta = checked(Signal("Image", "x", fields={"stage_x": {"value": 1, "unit": unit}}))
+    assert meta["warnings"][0]["reason"].endswith("is no unit")
+    assert [(each.text, each.unit_symbol) for each in parameters(meta) if each.name == "Stage X"] == [("1", unit)]
+
+
+def test_numbers_of_numpy_have_no_digits_that_they_never_had() -> None:
+    field, extension = quantity(1, "V") * np.float32(3300.1), [np.float32(0.1), np.array([0.1], "f4"), np.int16(3)]
+    meta = checked(Signal("Image", "x", fields={"acceleration_voltage": field}, extensions={"E": extension}))
+    assert (meta["acceleration_voltage"]["value"], meta["extensions"]["E"]) == (3.3001, [0.1, [0.1], 3])
+
+
+@pytest.mark.parametrize("unit", ["", "percent", "count", "sr"])
+def test_an_angle_is_no_plain_number(unit: str) -> None:
+    meta = checked(Signal("Image", "x", fields={"stage_tilt": quantity(1, unit), "magnification": quantity(1, "deg")}))
+    assert {warning["field"] for warning in meta["warnings"]} == {"Stage Tilt", "Magnification"}
+
+
+def test_degrees_celsius_have_another_zero() -> None:
+    meta = checked(Signal("Image", "x", fields={"temperature": quantity(25, "degC")}))
+    assert meta["temperature"] == {"value": 298.15, "unit": "kelvin"}
+
+
+@pytest.mark.parametrize("acquired", [datetime.min, datetime.max, datetime.min.replace(tzinfo=UTC)])
+def test_a_date_at_the_end_of_time_is_a_placeholder(acquired: datetime) -> None:
+    meta = checked(Signal("Image", "x", acquired=acquired))
+    assert meta["Extraction Details"]["Creation Time From"] == "modification time"
+    assert "which is a placeholder" in meta["warnings"][0]["reason"]
+
+
+def test_endless_values_end() -> None:
+    values = {"List": list(range(20_000)), "Array": np.arange(20_000), "Number": 10**6000, "Text": "x" * 30_000}
+    extensions = checked(Signal("Image", "x", extensions=values))["extensions"]
+    assert (len(extensions["List"]), extensions["List"][-1]) == (10_001, "… (20000 in all)")
+    assert extensions["Array"] == extensions["List"]
+    assert extensions["Number"] == "1.00000000000000e+6000"
+    assert extensions["Text"].endswith("… (cut)")

@@ -107,6 +107,18 @@ def test_a_step_that_fails_is_undone_and_told() -> None:
     assert found.warnings == {"Profile ours": "half failed: KeyError: 'Tecnai'"}
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("fields", None), ("dataset_type", 5), ("native", []), ("acquired", "yesterday"), ("shape", 3)]
+)
+def test_nonsense_is_undone_and_told(name: str, value: Any) -> None:
+    found = signal()
+    apply_profiles(
+        [Profile(name="ours", instruments="*", parsers=(lambda it: setattr(it, name, value),))], found, SOURCE, "x"
+    )
+    assert found.warnings == {"Profile ours": f"<lambda> failed: TypeError: it makes '{name}' a {type(value).__name__}"}
+    assert (found.dataset_type, found.fields["operator"]) == ("Image", "jdoe")
+
+
 # Profiles that come along
 
 
@@ -305,6 +317,18 @@ def test_a_broken_package_costs_only_itself(package: Path, tmp_path: Path) -> No
     assert element["preview"], "drawn in the usual way"
     (warning,) = element["nx_meta"]["warnings"]
     assert warning["reason"] == "'facility_counter' failed, drawn in the usual way: ValueError: no font"
+
+    for extract, told in (
+        ("return None", "its reader found no data in it"),
+        ("return 5", "its reader 'facility_counter' gives a int where a Signal should be"),
+        ("return iter(['x'])", "its reader 'facility_counter' gives a str where a Signal should be"),
+    ):
+        module.write_text(whole.replace("import numpy as np", extract))
+        (element,) = extracted(broken, path)
+        assert element["nx_meta"]["warnings"][0]["reason"] == f"The file was not read: {told}"
+    module.write_text(whole.replace("return head.startswith(MAGIC)", "raise TypeError('no head')"))
+    (element,) = extracted(broken, path)
+    assert "'facility_counter' failed to look at it: TypeError: no head" in element["nx_meta"]["warnings"][0]["reason"]
 
     module.write_text("import a_package_that_is_not_there\n" + whole)
     (element,) = extracted(broken, path)

@@ -3,14 +3,17 @@
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import script_reader
 
 from nexuslims_pipeline.extraction import sandbox as module
+from nexuslims_pipeline.extraction.profiles.loading import load_profiles
 from nexuslims_pipeline.extraction.reading import ReadFile
 from nexuslims_pipeline.extraction.sandbox import Limits, Sandbox, sandbox
+from nexuslims_pipeline.extraction.site_rules import SiteRules
 from nexuslims_pipeline.extraction.standalone import source_of
 
 FINE = "pass\n"
@@ -129,6 +132,27 @@ def test_a_preview_that_cannot_be_drawn_costs_the_preview(
     meta = found.elements[0]["nx_meta"]
     assert meta["DatasetType"] == "Image"
     assert meta["warnings"] == [{"field": "Preview", "reason": told}]
+
+
+def test_a_profile_that_hangs_costs_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_confine", script_reader.confine)
+    root, folder = tmp_path / "root", tmp_path / "profiles"
+    root.mkdir()
+    folder.mkdir()
+    (folder / "slow.py").write_text(
+        "import time\nfrom nexuslims_pipeline.extraction.profiles.model import Profile\n"
+        "PROFILE = Profile(name='slow', instruments='Titan', parsers=(lambda signal: time.sleep(60),))\n"
+    )
+    (root / "a.script").write_text(FINE)
+    source = replace(source_of(root / "a.script"), instrument_id="Titan")
+    with sandbox(root, 1, LIMITS, rules=SiteRules(load_profiles(folder))) as pool:
+        (found,) = pool.read([source])
+    assert found.error == ""
+    reason = "Left out: reading it takes longer than 3 s (NX_FILE_TIME_LIMIT)"
+    assert found.elements[0]["nx_meta"]["warnings"] == [
+        {"field": "Preview", "reason": reason},
+        {"field": "Profiles", "reason": reason},
+    ]
 
 
 def test_what_is_no_plain_file_is_never_opened(tmp_path: Path) -> None:

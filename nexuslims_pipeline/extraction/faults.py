@@ -25,6 +25,7 @@ MEANINGS: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
         (r"buffer is smaller|smaller than requested|requires a buffer|greater than file size", ENDS_EARLY),
         (r"cannot mmap an empty file|not a multiple of the data-type size|unpack requires", ENDS_EARLY),
         (r"cannot reshape array of size (\d+) into shape (\(.*?\))", r"it has \1 numbers, but is laid out as \2"),
+        (r"could not broadcast .{1,40} from shape (\(.*?\)) into shape (\(.*?\))", r"it has \1 numbers in place of \2"),
         (r"object '([^']+)' doesn't exist", r"its part '\1' is missing"),
         (r"^['\"]?(?:Unable to|Can't|Link iteration|Object visitation)[^(]*\((.*)\)['\"]?$", r"\1"),
         (r"Line #\d+ \(got (\d+) columns? instead of (\d+)\)", r"a line of its table has \1 columns instead of \2"),

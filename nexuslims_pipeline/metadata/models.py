@@ -112,7 +112,7 @@ class Metadata(BaseModel):
     defocus: Nanometres = named("Defocus", "Distance of the focus from the specimen; negative is underfocus.")
     dwell_time: Microseconds = named("Pixel Dwell Time", "Time that the beam rests at one pixel.", emg=15)
     exposure_time: Seconds = named("Exposure Time", "Time that the camera gathers one frame.")
-    frames: Count = named("Frames", "Number of frames that were added up or averaged.")
+    frames: Count = named("Frames", "Number of frames that were taken: added up, averaged, or kept one by one.")
     binning: Text = named("Binning", "Detector pixels per pixel of the data, such as 2 × 2.")
     horizontal_field_width: Micrometres = named("Horizontal Field Width", "Width of the imaged field on the specimen.")
     vertical_field_width: Micrometres = named("Vertical Field Width", "Height of the imaged field on the specimen.")

@@ -21,8 +21,10 @@ CERTAIN: Final = frozenset(
         "login name", "account name", "operator name", "operator id", "owner name", "author name", "analyst name",
         "customer name", "contact name", "contact person", "person name", "first name", "last name", "user family name",
         "given name", "surname", "experimenter", "microscopist", "e mail", "email", "mail address", "phone",
-        "telephone", "phone number", "measured by", "recorded by", "saved by", "edited by", "modified by", "created by", "acquired by", "performed by",
-        "computer name", "computername", "host computer", "host name", "hostname", "machine name", "machinename", "pc name",
+        "telephone", "phone number", "measured by", "recorded by", "saved by", "edited by", "modified by",
+        "created by", "acquired by", "performed by",
+        "computer name", "computername", "host computer", "host name", "hostname", "machine name", "machinename",
+        "pc name",
         "workstation", "workstation name", "workstation id", "ip address", "mac address", "benutzer",
         "benutzername", "bediener", "utilisateur", "usuario",
     )
@@ -45,7 +47,7 @@ VALUES: Final = ("Value", "value", "Data", "data", "#text", "@value")
 """Keys of trees that hold names and values side by side."""
 HIDDEN: Final = "…"
 NAME_CHARACTERS: Final = 4
-"""Shortest name that is looked for elsewhere in the same file: in paths, after ``User``, and alone in the vendor's tree."""
+"""Shortest name that is looked for elsewhere in the same file: in paths, behind ``User``, alone in the vendor's tree."""
 _WORD_ENDS = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][^\W\d_A-Z])|[\W\d_]+")
 _NOBODY = r"(?:Public|All Users|Default(?: User)?)[\\/]"
 MARKS: Final = re.compile(r"[\\/@]")
@@ -132,7 +134,7 @@ def part_persons(element: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
     parted = {"nx_meta": kept, "original_metadata": native}
     if search.persons:
         names = "|".join(map(re.escape, sorted(search.persons)))
-        within = re.compile(rf"(?i)(?<=[\\/])(?:{names})(?=[\\/])|(?<=\b(?:User|Name) )(?:{names})(?!\w)")
+        within = re.compile(rf"(?i)(?<=[\\/])(?:{names})(?=[\\/])|(?<=\bUser )(?:{names})(?!\w)|(?<== )(?:{names})$")
         alone = re.compile(rf"(?:{names})")
         parted = {
             "nx_meta": search.masked(kept, "/nx_meta", lambda text: within.sub(HIDDEN, text)),

@@ -34,6 +34,8 @@ class Sample:
     """As many axes as the array."""
     picked: tuple[range, ...]
     """Indices of `values` in the array, for each axis (of a summed axis: the first index of each run)."""
+    indices: tuple[NDArray[np.int64], ...]
+    """Index in the array of each of `values`, for each axis."""
     is_cropped: bool
     """Whether only the middle of what was asked for was read."""
 
@@ -94,7 +96,8 @@ def sample(
         if not may_crop or not any(axis.is_poor for axis in axes):
             break
         window = tuple(axis.middle if axis.is_poor else axis.window for axis in axes)
-    return Sample(_read(array, axes), tuple(axis.picked for axis in axes), window != asked)
+    picked, indices = tuple(axis.picked for axis in axes), tuple(axis.indices for axis in axes)
+    return Sample(_read(array, axes), picked, indices, window != asked)
 
 
 @dataclass(slots=True)
@@ -141,6 +144,14 @@ class _Choice:
         spare = 0 if self.summed else len(self.window) - 1 - (count - 1) * self.step
         first = self.window.start + spare // 2
         return range(first, first + (count - 1) * self.step + 1, self.step)
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """Index of every element that is taken."""
+        if not (self.summed and self.strided and self.grain > 1):
+            return np.arange(self.picked.start, self.picked.stop, self.picked.step)
+        runs = [np.arange(first, min(first + self.grain, self.window.stop)) for first in self.picked]
+        return np.concatenate(runs)
 
     @property
     def is_poor(self) -> bool:

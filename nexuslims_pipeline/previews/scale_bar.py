@@ -74,7 +74,9 @@ def pixel_aspect(rows: Axis, columns: Axis) -> float:
     return aspect if 1 / 8 <= aspect <= 8 else 1.0
 
 
-def draw_scale_bar(picture: Image.Image, axis: Axis, elements: float, text_size: int = 17) -> None:
+def draw_scale_bar(
+    picture: Image.Image, axis: Axis, elements: float, text_size: int = 17, height: int | None = None
+) -> None:
     """Draw a white bar on a dark box into the lower left corner of a grey or RGB `picture`.
 
     Parameters
@@ -87,6 +89,8 @@ def draw_scale_bar(picture: Image.Image, axis: Axis, elements: float, text_size:
         How many elements of `axis` the width of the picture shows.
     text_size
         Height of the letters in pixels.
+    height
+        Pixel rows from the top to which the bar is kept; those of the picture when None.
     """
     unit = unit_of(axis)
     across = abs(axis.scale) * elements
@@ -100,13 +104,14 @@ def draw_scale_bar(picture: Image.Image, axis: Axis, elements: float, text_size:
     bar = round(picture.width * length / across)
     pad, thickness = text_size // 3, max(3, text_size // 4)
     width = max(bar, round(face.getlength(label))) + 2 * pad
-    height = text_size + thickness + 3 * pad
-    if width + pad > picture.width or height + pad > picture.height:
+    tall = text_size + thickness + 3 * pad
+    bottom = picture.height if height is None else height
+    if width + pad > picture.width or tall + pad > bottom:
         return
-    left, top = pad, picture.height - pad - height
+    left, top = pad, bottom - pad - tall
     dark, white = ((30, 30, 30), (255, 255, 255)) if picture.mode == "RGB" else (30, 255)
     draw = ImageDraw.Draw(picture)
-    draw.rectangle((left, top, left + width - 1, top + height - 1), fill=dark)
+    draw.rectangle((left, top, left + width - 1, top + tall - 1), fill=dark)
     draw.text((left + width / 2, top + pad + text_size / 2), label, fill=white, font=face, anchor="mm")
-    start, base = left + (width - bar) // 2, top + height - pad - thickness
+    start, base = left + (width - bar) // 2, top + tall - pad - thickness
     draw.rectangle((start, base, start + bar - 1, base + thickness - 1), fill=white)

@@ -55,7 +55,9 @@ def _some_finite(values: NDArray[Any]) -> NDArray[Any]:
     return some if some.size else values[np.isfinite(values)]
 
 
-def unit_range(values: NDArray[Any], low_percent: float = 0.1) -> NDArray[np.float32] | None:
+def unit_range(
+    values: NDArray[Any], low_percent: float = 0.1, counted: NDArray[Any] | None = None
+) -> NDArray[np.float32] | None:
     """Bring `values` to 0 to 1 between two percentiles, so that single hot pixels do not matter.
 
     Parameters
@@ -64,13 +66,17 @@ def unit_range(values: NDArray[Any], low_percent: float = 0.1) -> NDArray[np.flo
         Real numbers of any shape.
     low_percent
         This percentile becomes 0, and 100 minus it becomes 1.
+    counted
+        Values that settle the percentiles; `values` when None.
 
     Returns
     -------
     ndarray or None
         NaN becomes 0, all equal values become 0.5; None when no value is finite.
     """
-    some = _some_finite(values)
+    some = _some_finite(values if counted is None else counted)
+    if not some.size:
+        some = _some_finite(values)
     if not some.size:
         return None
     # "nearest" does no arithmetic, which could overflow.
@@ -148,14 +154,34 @@ def resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     return picture.resize(size, filtering, reducing_gap=None if enlarged else 2.0)
 
 
-def grey(values: NDArray[Any], size: tuple[int, int]) -> Image.Image | None:
-    """Draw a 2-D array in grey between its 1st and 99th percentile; None without finite values."""
+def stretched(values: NDArray[Any], size: tuple[int, int], counted: int | None = None) -> NDArray[np.float32] | None:
+    """Bring a 2-D array to another size and to 0 to 1 between its 1st and 99th percentile.
+
+    Parameters
+    ----------
+    values
+        Numbers of shape (rows, columns).
+    size
+        Width and height in pixels.
+    counted
+        How many pixel rows from the top settle the percentiles; all when None.
+
+    Returns
+    -------
+    ndarray or None
+        Of shape (height, width); None without finite values.
+    """
     scaled = unit_range(real(values))
     if scaled is None:
         return None
     small = np.asarray(resized(Image.fromarray(scaled), size))
-    stretched = unit_range(small, low_percent=1.0)
-    return None if stretched is None else Image.fromarray((stretched * 255 + 0.5).astype(np.uint8))
+    return unit_range(small, low_percent=1.0, counted=small[:counted])
+
+
+def grey(values: NDArray[Any], size: tuple[int, int], counted: int | None = None) -> Image.Image | None:
+    """Draw a 2-D array in grey, see `stretched`."""
+    tones = stretched(values, size, counted)
+    return None if tones is None else Image.fromarray((tones * 255 + 0.5).astype(np.uint8))
 
 
 def coloured(values: NDArray[Any], size: tuple[int, int]) -> Image.Image | None:
@@ -185,15 +211,17 @@ def has_colours(array: Any, axes: int) -> bool:
     return len(array.shape) == axes + 1 and array.shape[-1] in (3, 4)
 
 
-def picture_of(values: NDArray[Any], size: tuple[int, int], is_diffraction: bool = False) -> Image.Image | None:
-    """Draw one image, whatever its numbers are."""
+def picture_of(
+    values: NDArray[Any], size: tuple[int, int], is_diffraction: bool = False, counted: int | None = None
+) -> Image.Image | None:
+    """Draw one image, whatever its numbers are; `counted` as of `stretched`."""
     if values.dtype.names:
         values = np.stack([values[name] for name in "RGBA" if name in values.dtype.names], axis=-1)
     if values.ndim == 3:
         return coloured(values, size)
     if is_diffraction or values.dtype.kind == "c":
         values = logarithmic(values)
-    return grey(values, size)
+    return grey(values, size, counted)
 
 
 def viridis(values: NDArray[np.float32]) -> Image.Image:
