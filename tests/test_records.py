@@ -19,7 +19,8 @@ from nexuslims_pipeline.activities.model import Activity
 from nexuslims_pipeline.files import display_name, to_location
 from nexuslims_pipeline.inventory.model import InventoryEntry
 from nexuslims_pipeline.metadata.dataset import Dataset
-from nexuslims_pipeline.records.build import CHEMICAL_ELEMENTS, build_record
+from nexuslims_pipeline.metadata.elements import ELEMENTS
+from nexuslims_pipeline.records.build import build_record
 from nexuslims_pipeline.records.parameters import Parameter, number_text, parameters, split
 from nexuslims_pipeline.records.schema import NAMESPACE, SCHEMA_FILE, SchemaFault, validate
 from nexuslims_pipeline.records.text import clean, token
@@ -325,7 +326,7 @@ def test_same_input_gives_the_same_bytes() -> None:
 
 
 def test_elements_are_those_of_the_schema() -> None:
-    everything = Sample(id="s", elements=(*sorted(CHEMICAL_ELEMENTS), "Fe", "fe", "Uue", "<"))
+    everything = Sample(id="s", elements=(*sorted(ELEMENTS), "Fe", "fe", "Uue", "<"))
     root = read(record(session=SESSION.model_copy(update={"samples": (everything,)})))
     assert len(root.find(".//nx:elements", NS)) == 118
 

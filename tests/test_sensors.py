@@ -224,6 +224,18 @@ def test_files_that_arrive_change_or_vanish_are_looked_at_again(built: Facility,
     assert asked(tick(built, instance, FILES, changed.cursor)) == {WELD: CHANGED_FILES}
 
 
+def test_files_that_the_site_wants_read_otherwise_are_read_again(built: Facility, instance: DagsterInstance) -> None:
+    built.set(**EVER)
+    quiet = tick(built, instance, FILES)
+    built.set(NX_OMIT_PERSONAL_DATA="true")
+    changed = tick(built, instance, FILES, quiet.cursor)
+    assert asked(changed) == dict.fromkeys((WELD, CERAMIC), CHANGED_FILES)
+    assert {request.tags["nexuslims/cause"] for request in changed.run_requests or ()} == {
+        "the rules for its files changed"
+    }
+    assert asked(tick(built, instance, FILES, changed.cursor)) == {}
+
+
 def test_files_that_settle_make_a_waiting_session_due(written: Facility, instance: DagsterInstance) -> None:
     now = datetime.now(UTC)
     written.edit_event(107, start=(now - timedelta(hours=1)).isoformat(), end=(now - timedelta(seconds=1)).isoformat())

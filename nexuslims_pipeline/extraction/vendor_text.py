@@ -449,7 +449,8 @@ def parse_xml(raw: bytes) -> Any:
     try:
         root = etree.fromstring(raw, parser)
     except (etree.XMLSyntaxError, ValueError) as fault:
-        msg = f"its XML is damaged ({str(fault)[:120]})"
+        told = " ".join(str(getattr(fault, "msg", fault)).split())
+        msg = f"its XML is damaged ({told[:120]})"
         raise ExtractionError(msg) from fault
     information: Any = root.getroottree().docinfo
     if information.doctype:

@@ -27,6 +27,8 @@ TEXT_LIMIT: Final = 20_000
 """Characters of one text value; a longer one is cut, which a marker at its end shows."""
 LIST_LIMIT: Final = 10_000
 """Items of one list; a longer one is cut, which a marker at its end shows."""
+FIRST_YEAR: Final = 1900
+"""What is older is a placeholder: computers count from 1601 and from the year 1."""
 DEPTH_LIMIT: Final = 40
 """Levels of a native tree; deeper ones are left out, which a marker in their place shows."""
 
@@ -153,10 +155,12 @@ def _creation_time(signal: Signal, source: Source, warnings: dict[str, str]) -> 
     if signal.acquired is None:
         return modified
     try:
-        return _acquired(signal.acquired, source, zone, warnings)
+        if signal.acquired.year >= FIRST_YEAR:
+            return _acquired(signal.acquired, source, zone, warnings)
     except OverflowError:
-        warnings["Creation Time"] = f"the file says {signal.acquired}, which is a placeholder"
-        return modified
+        pass
+    warnings["Creation Time"] = f"the file says {signal.acquired}, which is a placeholder"
+    return modified
 
 
 def _acquired(acquired: datetime, source: Source, zone: ZoneInfo, warnings: dict[str, str]) -> tuple[datetime, str]:

@@ -47,7 +47,7 @@ VALUES: Final = ("Value", "value", "Data", "data", "#text", "@value")
 """Keys of trees that hold names and values side by side."""
 HIDDEN: Final = "…"
 NAME_CHARACTERS: Final = 4
-"""Shortest name that is looked for elsewhere in the same file: in paths, behind ``User``, alone in the vendor's tree."""
+"""Shortest name that is looked for elsewhere in the file: in paths, behind ``User``, alone in the vendor's tree."""
 _WORD_ENDS = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][^\W\d_A-Z])|[\W\d_]+")
 _NOBODY = r"(?:Public|All Users|Default(?: User)?)[\\/]"
 MARKS: Final = re.compile(r"[\\/@]")

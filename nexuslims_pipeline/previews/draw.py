@@ -1,15 +1,19 @@
 """The preview of a dataset: which kind of picture, and its title."""
 
+import zlib
 from dataclasses import replace
 from io import BytesIO
+from itertools import pairwise
 from numbers import Integral
 from typing import Any
 
 from PIL import Image, ImageDraw
 
-from nexuslims_pipeline.previews.images import View, draw_image, draw_patterns, draw_stack
+from nexuslims_pipeline.previews.images import GAP, View, below, draw_image, draw_stack
+from nexuslims_pipeline.previews.layers import BUDGET, draw_layers
 from nexuslims_pipeline.previews.lettering import font, printable, shortened
-from nexuslims_pipeline.previews.plots import draw_line_scan, draw_spectrum, draw_spectrum_image
+from nexuslims_pipeline.previews.patterns import draw_patterns
+from nexuslims_pipeline.previews.plots import draw_line_scan, draw_mean_spectrum, draw_spectrum, draw_spectrum_image
 from nexuslims_pipeline.previews.sampling import TooCoarse
 from nexuslims_pipeline.previews.tones import has_colours
 from nexuslims_pipeline.signals import Axis, Pixels, Signal
@@ -34,7 +38,7 @@ def draw_preview(signal: Signal, caption: str = "") -> bytes | None:
     Parameters
     ----------
     signal
-        Its `pixels` are drawn, else its `text`.
+        Its `layers` are drawn with the mean of its spectra, or its `pixels` with its `annotations`, else its `text`.
     caption
         Title; the signal's own name when empty.
 
@@ -50,15 +54,15 @@ def draw_preview(signal: Signal, caption: str = "") -> bytes | None:
     Exception
         Only what the array itself raises when it is sliced, such as OSError for a damaged file.
     """
-    if signal.pixels is not None and _is_drawable(signal.pixels.array):
-        view = _view(signal.pixels)
-        facts = _facts(signal, view)
+    view = _view(signal.pixels) if signal.pixels is not None and _is_drawable(signal.pixels.array) else None
+    panel = _maps(signal, view)
+    if panel is None and view is not None:
         try:
             panel = _picture(signal, view)
         except TooCoarse:
             panel = _text("No picture: the data can only be loaded\nin pieces that are too large for a preview.")
-    else:
-        facts = ""
+    facts = _facts(signal, view) if panel is not None and (view is not None or signal.layers) else ""
+    if panel is None and view is None:
         panel = _text(signal.text) if signal.text and signal.text.strip() else None
     return None if panel is None else _png(_titled(panel, caption or signal.name, facts))
 
@@ -95,6 +99,43 @@ def _view(pixels: Pixels) -> View:
     return View(array, axes, outer, tuple(scan), window)
 
 
+def _maps(signal: Signal, view: View | None) -> Image.Image | None:
+    """Draw the layers as one picture in colours, above the mean spectrum where there is one.
+
+    None where there are none to draw, or where a single one stands beside an image.
+    """
+    is_image = view is not None and not view.is_curve
+    if not signal.layers or (len(signal.layers) == 1 and is_image):
+        return None
+    box = (_BOX[0], _BOX[1] * 3 // 5) if view is not None and view.is_curve else _BOX
+    panel = draw_layers(signal.layers, _layer_axes(signal), box)
+    if panel is None or view is None or not view.is_curve:
+        return panel
+    room = (_BOX[0], _BOX[1] - panel.height - GAP)
+    try:
+        plot = draw_mean_spectrum(view, room, "EDS" in signal.data_type, limit=BUDGET)
+    except TooCoarse:
+        plot = None
+    return panel if plot is None else below(panel, plot)
+
+
+def _layer_axes(signal: Signal) -> tuple[Axis, Axis] | None:
+    """Calibration of the layers: that of two axes of the same sizes, else the pixels' size; None when unknown."""
+    shape = tuple(getattr(signal.layers[0].array, "shape", ()))
+    axes = signal.pixels.axes if signal.pixels is not None else ()
+    for rows, columns in pairwise(axes):
+        if (rows.size, columns.size) == shape:
+            return rows, columns
+    sizes = [signal.fields.get(name) for name in ("pixel_height", "pixel_width")]
+    if len(shape) != 2 or not all(hasattr(size, "m_as") for size in sizes):
+        return None
+    try:
+        height, width = (float(size.m_as("nm")) for size in sizes if size is not None)
+    except (ValueError, TypeError, AttributeError):
+        return None
+    return Axis(shape[0], height, units="nm"), Axis(shape[1], width, units="nm")
+
+
 def _picture(signal: Signal, view: View) -> Image.Image | None:
     """Choose the kind of picture by the numbers of signal axes and of scanned axes."""
     is_eds = "EDS" in signal.data_type
@@ -107,24 +148,36 @@ def _picture(signal: Signal, view: View) -> Image.Image | None:
         case True, _:
             return draw_spectrum_image(view, _BOX, is_eds)
         case False, 0:
-            return draw_image(view, _BOX, is_diffraction)
-    return draw_patterns(view, _BOX) if is_diffraction else draw_stack(view, _BOX)
+            return draw_image(view, _BOX, is_diffraction, _data_bar(signal, view), signal.annotations)
+        case False, 2 if is_diffraction:
+            return draw_patterns(view, _BOX)
+    return draw_stack(view, _BOX, is_diffraction)
 
 
-def _facts(signal: Signal, view: View) -> str:
+def _data_bar(signal: Signal, view: View) -> int:
+    """Rows at the foot of an image on which the instrument wrote."""
+    rows = signal.extensions.get("Data Bar Rows")
+    return rows if isinstance(rows, int) and 0 < rows < view.axes[-2].size else 0
+
+
+def _facts(signal: Signal, view: View | None) -> str:
     """Name kind and size in words: ``12 images, 512 × 512 px``."""
-    outer = [axis.size for axis in view.axes[: view.outer] if axis.size > 1]
     kind = _KINDS.get(signal.dataset_type, "Dataset")
+    maps = f", {len(signal.layers)} maps" if len(signal.layers) > 1 else ""
+    if view is None:
+        shape = getattr(signal.layers[0].array, "shape", ())
+        return f"{kind}, {' × '.join(map(str, reversed(shape)))} px{maps}"
+    outer = [axis.size for axis in view.axes[: view.outer] if axis.size > 1]
     if view.is_curve:
         kind = "Line scan" if len(outer) == 1 else kind
         size = f"{view.axes[-1].size} channels"
     else:
         size = f"{view.axes[-1].size} × {view.axes[-2].size} px"
     if not outer:
-        return f"{kind}, {size}"
+        return f"{kind}, {size}{maps}"
     if len(outer) == 1 and not view.is_curve and signal.dataset_type != "Diffraction":
-        return f"{outer[0]} images, {size}"
-    return f"{kind}, {' × '.join(map(str, reversed(outer)))} positions, {size}"
+        return f"{outer[0]} images, {size}{maps}"
+    return f"{kind}, {' × '.join(map(str, reversed(outer)))} positions, {size}{maps}"
 
 
 def _text(text: str) -> Image.Image:
@@ -155,5 +208,5 @@ def _titled(panel: Image.Image, title: str, facts: str) -> Image.Image:
 
 def _png(picture: Image.Image) -> bytes:
     file = BytesIO()
-    picture.save(file, "PNG", compress_level=6)
+    picture.save(file, "PNG", compress_type=zlib.Z_RLE)  # half the time of the default for pictures, and no larger
     return file.getvalue()

@@ -1,22 +1,23 @@
-"""Pictures of images, stacks of images and diffraction patterns."""
+"""Pictures of images and of stacks of images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from nexuslims_pipeline.previews.lettering import font
-from nexuslims_pipeline.previews.sampling import READ_BYTES, Sample, sample
+from nexuslims_pipeline.previews.marks import draw_marks
+from nexuslims_pipeline.previews.sampling import sample
 from nexuslims_pipeline.previews.scale_bar import draw_scale_bar, pixel_aspect
-from nexuslims_pipeline.previews.tones import fitted, grey, logarithmic, mean, picture_of
-from nexuslims_pipeline.signals import Axis
+from nexuslims_pipeline.previews.tones import fitted, picture_of
+from nexuslims_pipeline.signals import Annotation, Axis
 
 MOST_SAMPLES = 2048
 """Samples along an axis of an image that is then averaged down to a picture."""
-_GAP = 6
+GAP = 6
 
 Box = tuple[int, int]
 """Width and height in pixels that a picture may fill."""
@@ -47,22 +48,40 @@ class View:
         return tuple(scanned if axis in self.scan else within for axis in range(len(self.window)))
 
 
-def draw_image(view: View, box: Box, is_diffraction: bool) -> Image.Image | None:
-    """Draw one image, or the logarithm of a diffraction pattern, with its scale bar; None without numbers."""
+def draw_image(
+    view: View, box: Box, is_diffraction: bool, data_bar: int = 0, marks: Sequence[Annotation] = ()
+) -> Image.Image | None:
+    """Draw one image, or the logarithm of a diffraction pattern, with its scale bar; None without numbers.
+
+    Parameters
+    ----------
+    view, box
+        What to draw, and the pixels to fill.
+    is_diffraction
+        Whether it is a pattern.
+    data_bar
+        Rows at the foot that the instrument wrote upon: they are no measure for the contrast, and kept clear.
+    marks
+        To draw over it.
+    """
     rows, columns = len(view.axes) - 2, len(view.axes) - 1
     part = sample(view.array, view.wanted(1, MOST_SAMPLES), window=view.window, may_crop=True)
     height, width = part.extent(rows), part.extent(columns)
     size = fitted(width, height, box, pixel_aspect(view.axes[rows], view.axes[columns]))
-    picture = picture_of(part.values.reshape(part.values.shape[rows:]), size, is_diffraction)
-    if picture is not None:
-        draw_scale_bar(picture, view.axes[columns], width)
-        if part.is_cropped:
-            _draw_label(picture, f"middle {width} × {height}")
+    first = part.picked[rows].start
+    clear = round(size[1] * min(1.0, max(0.0, (view.axes[rows].size - data_bar - first) / height)))
+    picture = picture_of(part.values.reshape(part.values.shape[rows:]), size, is_diffraction, clear)
+    if picture is None:
+        return None
+    picture = draw_marks(picture, marks, (first, part.picked[columns].start, height, width))
+    draw_scale_bar(picture, view.axes[columns], width, height=clear)
+    if part.is_cropped:
+        draw_label(picture, f"middle {width} × {height}")
     return picture
 
 
-def draw_stack(view: View, box: Box) -> Image.Image | None:
-    """Draw up to nine evenly chosen images as a contact sheet, each with its number, counted from 1."""
+def draw_stack(view: View, box: Box, is_diffraction: bool = False) -> Image.Image | None:
+    """Draw up to nine evenly chosen images or patterns as a contact sheet, each with its number, counted from 1."""
     rows, columns = len(view.axes) - 2, len(view.axes) - 1
     part = sample(view.array, view.wanted(9 if len(view.scan) == 1 else 3, 512), window=view.window)
     frames = part.values.reshape(-1, *part.values.shape[rows:])
@@ -75,19 +94,19 @@ def draw_stack(view: View, box: Box) -> Image.Image | None:
     aspect = pixel_aspect(view.axes[rows], view.axes[columns])
     across = _best_columns(len(frames), width / (height * aspect), box)
     down = ceil(len(frames) / across)
-    tile = ((box[0] - _GAP * (across - 1)) // across, (box[1] - _GAP * (down - 1)) // down)
+    tile = ((box[0] - GAP * (across - 1)) // across, (box[1] - GAP * (down - 1)) // down)
     size = fitted(width, height, tile, aspect)
-    pictures = [picture_of(frame, size) for frame in frames]
+    pictures = [picture_of(frame, size, is_diffraction) for frame in frames]
     mode = next((picture.mode for picture in pictures if picture), None)
     if mode is None:
         return None
-    sheet = Image.new(mode, (size[0] * across + _GAP * (across - 1), size[1] * down + _GAP * (down - 1)), "white")
+    sheet = Image.new(mode, (size[0] * across + GAP * (across - 1), size[1] * down + GAP * (down - 1)), "white")
     for index, number in enumerate(numbers):
         picture = pictures[index] or Image.new(mode, size, "grey")
         if index == 0:
             draw_scale_bar(picture, view.axes[columns], width, text_size=14)
-        _draw_label(picture, number)
-        sheet.paste(picture, (index % across * (size[0] + _GAP), index // across * (size[1] + _GAP)))
+        draw_label(picture, number)
+        sheet.paste(picture, (index % across * (size[0] + GAP), index // across * (size[1] + GAP)))
     return sheet
 
 
@@ -100,7 +119,7 @@ def _best_columns(count: int, aspect: float, box: Box) -> int:
     return max(range(1, count + 1), key=size)
 
 
-def _draw_label(picture: Image.Image, text: str) -> None:
+def draw_label(picture: Image.Image, text: str) -> None:
     """Write `text` into the upper left corner, white on dark."""
     draw = ImageDraw.Draw(picture)
     face = font(14)
@@ -108,75 +127,21 @@ def _draw_label(picture: Image.Image, text: str) -> None:
     draw.text((4, 9), text, fill="white", font=face, anchor="lm")
 
 
-def draw_patterns(view: View, box: Box) -> Image.Image | None:
-    """Draw the mean of diffraction patterns and, beside it for a map, its virtual bright-field picture.
-
-    The bright field is the mean over the box around the direct beam, which is where the mean pattern
-    reaches half of its maximum. As many patterns are averaged as the budget allows, spread over the scan.
-    """
-    rows, columns = len(view.axes) - 2, len(view.axes) - 1
-    is_map = len(view.scan) == 2
-    part = sample(
-        view.array,
-        view.wanted(4 if is_map else 16, 512),
-        window=view.window,
-        summed=view.scan,
-        may_crop=True,
-        limit=READ_BYTES // 2,
-    )
-    pattern = mean(part.values, tuple(range(rows)))
-    if is_map:
-        box = ((box[0] - _GAP) // 2, box[1])
-    height, width = part.extent(rows), part.extent(columns)
-    size = fitted(width, height, box, pixel_aspect(view.axes[rows], view.axes[columns]))
-    picture = grey(logarithmic(pattern), size)
-    if picture is None:
-        return None
-    draw_scale_bar(picture, view.axes[columns], width)
-    if part.is_cropped:
-        _draw_label(picture, f"middle {width} × {height}")
-    field = _bright_field(view, _direct_beam(pattern, part), box) if is_map else None
-    return picture if field is None else _beside(picture, field)
-
-
-def _direct_beam(pattern: NDArray[np.float64], part: Sample) -> tuple[range, range]:
-    """Rows and columns of the detector in which the mean pattern is brighter than half of its maximum."""
-    finite = pattern[np.isfinite(pattern)]
-    # The few brightest pixels may be hot ones.
-    maximum = np.percentile(finite, 99.9, method="nearest")
-    bright = np.argwhere(pattern >= maximum / 2) if maximum > 0 else np.argwhere(np.isfinite(pattern))
-    first, last = bright.min(axis=0), bright.max(axis=0)
-    down, across = part.picked[-2:]
-    return (
-        range(down[int(first[0])], down[int(last[0])] + 1),
-        range(across[int(first[1])], across[int(last[1])] + 1),
-    )
-
-
-def _bright_field(view: View, beam: tuple[range, range], box: Box) -> Image.Image | None:
-    """Draw the intensity of the direct beam at each position of the scan."""
-    rows, columns = len(view.axes) - 2, len(view.axes) - 1
-    down, across = view.scan
-    part = sample(
-        view.array,
-        view.wanted(256, 16),
-        window=view.window[:rows] + beam,
-        summed=(rows, columns),
-        limit=READ_BYTES // 2,
-    )
-    field = mean(part.values, (rows, columns))
-    height, width = part.extent(down), part.extent(across)
-    size = fitted(width, height, box, pixel_aspect(view.axes[down], view.axes[across]))
-    picture = grey(field.reshape(field.shape[down], field.shape[across]), size)
-    if picture is not None:
-        draw_scale_bar(picture, view.axes[across], width)
-    return picture
-
-
-def _beside(left: Image.Image, right: Image.Image) -> Image.Image:
-    """Put two grey pictures side by side, centred on each other."""
+def beside(left: Image.Image, right: Image.Image) -> Image.Image:
+    """Put two pictures side by side, centred on each other."""
+    mode = left.mode if left.mode == right.mode else "RGB"
     height = max(left.height, right.height)
-    both = Image.new("L", (left.width + _GAP + right.width, height), 255)
-    both.paste(left, (0, (height - left.height) // 2))
-    both.paste(right, (left.width + _GAP, (height - right.height) // 2))
+    both = Image.new(mode, (left.width + GAP + right.width, height), "white")
+    both.paste(left.convert(mode), (0, (height - left.height) // 2))
+    both.paste(right.convert(mode), (left.width + GAP, (height - right.height) // 2))
+    return both
+
+
+def below(upper: Image.Image, lower: Image.Image) -> Image.Image:
+    """Put one picture below another, centred on each other."""
+    mode = upper.mode if upper.mode == lower.mode else "RGB"
+    width = max(upper.width, lower.width)
+    both = Image.new(mode, (width, upper.height + GAP + lower.height), "white")
+    both.paste(upper.convert(mode), ((width - upper.width) // 2, 0))
+    both.paste(lower.convert(mode), ((width - lower.width) // 2, upper.height + GAP))
     return both

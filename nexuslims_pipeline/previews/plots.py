@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from nexuslims_pipeline.previews.images import Box, View
+from nexuslims_pipeline.previews.images import GAP, Box, View, below
 from nexuslims_pipeline.previews.lettering import font, printable
 from nexuslims_pipeline.previews.sampling import READ_BYTES, sample
 from nexuslims_pipeline.previews.scale_bar import draw_scale_bar, pixel_aspect, rounded_up, unit_of
@@ -239,12 +239,14 @@ def draw_spectrum(view: View, box: Box, is_eds: bool) -> Image.Image | None:
     return _spectrum(view.axes[-1], part.picked[-1], part.values.reshape(-1), box, is_eds)
 
 
-def _spectrum(axis: Axis, channels: range, counts: NDArray[Any], box: Box, is_eds: bool) -> Image.Image | None:
+def _spectrum(
+    axis: Axis, channels: range, counts: NDArray[Any], box: Box, is_eds: bool, label_of_counts: str = "Counts"
+) -> Image.Image | None:
     """Plot `counts` over the coordinates of `channels`."""
     x, label = coordinates(axis, np.array(channels))
     strobe = _STROBE_EV * {"eV": 1.0, "keV": 1e-3}.get(unit_of(axis), 0.0) if is_eds else 0.0
     counted = np.abs(x) >= strobe
-    return line_plot(x, counts, (label, "Counts"), box, counted if counted.any() else None)
+    return line_plot(x, counts, (label, label_of_counts), box, counted if counted.any() else None)
 
 
 def draw_line_scan(view: View, box: Box) -> Image.Image | None:
@@ -266,30 +268,40 @@ def draw_spectrum_image(view: View, box: Box, is_eds: bool) -> Image.Image | Non
     down, across = view.scan
     channel = len(view.axes) - 1
     scan = sample(view.array, view.wanted(256, 64), window=view.window, summed=(channel,), limit=_MAP_BYTES)
-    is_complete = scan.values.shape[channel] == len(view.window[channel])
-    positions = tuple(range(channel))
-    few = scan
-    if not is_complete:
-        few = sample(
-            view.array,
-            view.wanted(16, MOST_CHANNELS),
-            window=view.window,
-            summed=positions,
-            limit=READ_BYTES - _MAP_BYTES,
-        )
-    channels = view.window[channel] if is_complete else few.picked[channel]
-    plot = _spectrum(view.axes[-1], channels, mean(few.values, positions), (box[0], box[1] // 2 - 4), is_eds)
+    whole = scan.values if scan.values.shape[channel] == len(view.window[channel]) else None
+    plot = draw_mean_spectrum(view, (box[0], box[1] // 2 - 4), is_eds, whole)
 
     field = mean(scan.values, channel)
     scaled = unit_range(field.reshape(field.shape[down], field.shape[across]), low_percent=1.0)
     if scaled is None or plot is None:
         return plot
     height, width = scan.extent(down), scan.extent(across)
-    room = (box[0], box[1] - plot.height - 8)
+    room = (box[0], box[1] - plot.height - GAP)
     size = fitted(width, height, room, pixel_aspect(view.axes[down], view.axes[across]))
     picture = viridis(np.clip(np.asarray(resized(Image.fromarray(scaled), size)), 0, 1))
     draw_scale_bar(picture, view.axes[across], width)
-    both = Image.new("RGB", (box[0], picture.height + 8 + plot.height), "white")
-    both.paste(picture, ((box[0] - picture.width) // 2, 0))
-    both.paste(plot, (0, picture.height + 8))
-    return both
+    return below(picture, plot)
+
+
+def draw_mean_spectrum(
+    view: View, box: Box, is_eds: bool, spectra: NDArray[Any] | None = None, limit: int = READ_BYTES - _MAP_BYTES
+) -> Image.Image | None:
+    """Draw the mean spectrum of a scan, or the spectrum where there is only one.
+
+    Parameters
+    ----------
+    view, box, is_eds
+        What to draw, the pixels to fill, and whether the first peak is that of an X-ray detector's electronics.
+    spectra
+        All channels of sampled positions, where they have been read already.
+    limit
+        Bytes to fetch otherwise.
+    """
+    channel = len(view.axes) - 1
+    positions = tuple(range(channel))
+    channels = view.window[channel]
+    if spectra is None:
+        part = sample(view.array, view.wanted(16, MOST_CHANNELS), window=view.window, summed=view.scan, limit=limit)
+        channels, spectra = part.picked[channel], part.values
+    label = "Mean counts" if view.scan else "Counts"
+    return _spectrum(view.axes[-1], channels, mean(spectra, positions), box, is_eds, label)

@@ -5,6 +5,7 @@ fetched for it: a dask or HDF5 chunk is loaded whole, and one number out of a fi
 disk. The smallest piece that can be fetched is called a *grain* here, with one length per axis.
 """
 
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -14,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nexuslims_pipeline.previews.mapped import announced, mapped_file, nearest_first
+
 READ_BYTES = 48 << 20
 """Most that is fetched for one picture; leaves room for the copies in a worker of 100 MB."""
 BLOCK_BYTES = 32 << 10
-"""What one number out of a flat file costs: more than a page, less than what a server reads ahead."""
+"""What one number out of a flat file costs, unless it is mapped: then it is a page."""
 FEWEST = 64
 """Samples along an axis below which a sharp picture of the middle says more than a coarse one of all."""
 
@@ -124,7 +127,7 @@ class _Choice:
     def grains(self) -> int:
         """How many grains are fetched."""
         if self.strided:
-            return ceil(len(self.window) / self.step)
+            return len(self.picked)
         return (self.window.stop - 1) // self.grain - self.window.start // self.grain + 1
 
     @property
@@ -139,19 +142,26 @@ class _Choice:
 
     @property
     def picked(self) -> range:
-        """First index of each sample or run, centred in the window."""
+        """First index of each sample, centred in the window, or of each run, which is a whole grain."""
+        if self.summed:
+            first = self.window.start // self.grain * self.grain if self.strided else self.window.start
+            return range(first, self.window.stop, self.step)
         count = ceil(len(self.window) / self.step)
-        spare = 0 if self.summed else len(self.window) - 1 - (count - 1) * self.step
-        first = self.window.start + spare // 2
+        first = self.window.start + (len(self.window) - 1 - (count - 1) * self.step) // 2
         return range(first, first + (count - 1) * self.step + 1, self.step)
+
+    @property
+    def runs(self) -> list[range]:
+        """Indices within the window of each run of a summed axis."""
+        low, high = self.window.start, self.window.stop
+        return [range(max(first, low), min(first + self.grain, high)) for first in self.picked]
 
     @property
     def indices(self) -> NDArray[np.int64]:
         """Index of every element that is taken."""
-        if not (self.summed and self.strided and self.grain > 1):
-            return np.arange(self.picked.start, self.picked.stop, self.picked.step)
-        runs = [np.arange(first, min(first + self.grain, self.window.stop)) for first in self.picked]
-        return np.concatenate(runs)
+        if self.summed and self.strided:
+            return np.concatenate([np.arange(run.start, run.stop) for run in self.runs])
+        return np.arange(self.picked.start, self.picked.stop, self.picked.step)
 
     @property
     def is_poor(self) -> bool:
@@ -168,9 +178,9 @@ class _Choice:
 
     def slices(self, contiguous: bool) -> list[tuple[slice, slice]]:
         """Tell what to ask the array for, each with what to keep of the answer."""
-        picked, stop = self.picked, self.window.stop
+        picked = self.picked
         if self.summed and self.strided and self.grain > 1:
-            return [(slice(first, min(first + self.grain, stop)), slice(None)) for first in picked]
+            return [(slice(run.start, run.stop), slice(None)) for run in self.runs]
         if contiguous and not self.strided:
             return [(slice(picked.start, picked.stop), slice(None, None, picked.step))]
         return [(slice(picked.start, picked.stop, picked.step), slice(None))]
@@ -191,13 +201,10 @@ def _grain(array: Any) -> tuple[int, ...]:
     chunks = getattr(array, "chunksize", None) or getattr(array, "chunks", None)
     if chunks:
         return tuple(max(1, min(int(size), length)) for size, length in zip(chunks, array.shape, strict=True))
-    order = range(len(array.shape))
-    if isinstance(array, np.ndarray):
-        strides = array.strides
-        order = sorted(order, key=lambda axis: (-abs(strides[axis]), axis))  # type: ignore[assignment]
     grain = [1] * len(array.shape)
-    room = BLOCK_BYTES // max(1, array.dtype.itemsize)
-    for axis in reversed(order):
+    block = mmap.PAGESIZE if mapped_file(array) is not None else BLOCK_BYTES
+    room = block // max(1, array.dtype.itemsize)
+    for axis in nearest_first(array):
         grain[axis] = max(1, min(array.shape[axis], room))
         room //= max(1, array.shape[axis])
     return tuple(grain)
@@ -205,6 +212,11 @@ def _grain(array: Any) -> tuple[int, ...]:
 
 def _read(array: Any, axes: list[_Choice]) -> NDArray[Any]:
     """Fetch the chosen elements in few requests."""
+    with announced(array, [axis.indices for axis in axes]):
+        return _fetched(array, axes)
+
+
+def _fetched(array: Any, axes: list[_Choice]) -> NDArray[Any]:
     is_dask = hasattr(array, "dask")
     # HDF5 picks every n-th number of a row one by one; a whole row and NumPy's own stride are far faster.
     contiguous = not is_dask and not isinstance(array, np.ndarray)

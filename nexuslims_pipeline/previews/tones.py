@@ -149,9 +149,11 @@ def resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Bring `picture` to another size: averaged when smaller, interpolated or in squares when larger."""
     if picture.size == size:
         return picture
-    enlarged = max(size[0] / picture.width, size[1] / picture.height) >= _ENLARGED_SMOOTHLY
-    filtering = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
-    return picture.resize(size, filtering, reducing_gap=None if enlarged else 2.0)
+    across, down = size[0] / picture.width, size[1] / picture.height
+    if max(across, down) >= _ENLARGED_SMOOTHLY:
+        return picture.resize(size, Image.Resampling.NEAREST)
+    smaller = max(across, down) <= 1
+    return picture.resize(size, Image.Resampling.HAMMING if smaller else Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
 def stretched(values: NDArray[Any], size: tuple[int, int], counted: int | None = None) -> NDArray[np.float32] | None:

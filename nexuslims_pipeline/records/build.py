@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from nexuslims_pipeline.activities.model import Activity
 from nexuslims_pipeline.inventory.model import InventoryEntry
 from nexuslims_pipeline.metadata.dataset import Dataset
+from nexuslims_pipeline.metadata.elements import ELEMENTS
 from nexuslims_pipeline.records.parameters import Parameter, parameters, split
 from nexuslims_pipeline.records.schema import NAMESPACE
 from nexuslims_pipeline.records.text import clean, token
@@ -28,16 +29,6 @@ NOTES_SOURCE = "nexuslims-pipeline"
 # Not from `calendar`, which follows the locale of the process.
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-
-CHEMICAL_ELEMENTS = frozenset(
-    """
-    H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr
-    Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe
-    Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn
-    Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og
-    """.split()  # noqa: SIM905 - 118 quoted symbols would take a page
-)
-"""Symbols that the schema knows: atomic numbers 1 to 118."""
 
 
 def build_record(
@@ -160,7 +151,7 @@ def _add_sample(root: "_Element", sample: Sample) -> None:
     _add_known(element, "name", token(sample.name or ""))
     for paragraph in clean(sample.description or "").split("\n"):
         _add_known(element, "description", token(paragraph))
-    symbols = [symbol for symbol in dict.fromkeys(sample.elements) if symbol in CHEMICAL_ELEMENTS]
+    symbols = [symbol for symbol in dict.fromkeys(sample.elements) if symbol in ELEMENTS]
     if symbols:
         elements = _add(element, "elements")
         for symbol in symbols:

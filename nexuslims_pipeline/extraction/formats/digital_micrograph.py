@@ -756,7 +756,7 @@ class DigitalMicrographExtractor(Extractor):
         if is_digital_micrograph(head):
             return True
         named = source.path.suffix.lower() in self.extensions
-        return named and (len(head) < SHORTEST or int.from_bytes(head[:4], "big") < LATEST_VERSION)
+        return named and (len(head) < SHORTEST or 0 < int.from_bytes(head[:4], "big") < LATEST_VERSION)
 
     def extract(self, source: Source) -> list[Signal]:
         """One signal for each image in the file."""

@@ -233,18 +233,23 @@ def _map(
     """Map to show, and the grid: that of the points where the header says another, or none."""
     seen = table.grid() if table else None
     if table is None or seen is None:
+        _warn_of_missing_points(table.count() if table else None, declared, facts)
         return None, declared
     count = table.count()
     facts.add("Points", count)
     facts.add("Map Shown", columns[_quality(columns)])
     if is_hexagonal and declared.rows and declared.columns and table.may_hold(declared):
         grid = declared
-        if count is not None:
-            # Every second row may be one point shorter.
-            warn_of_missing(facts, count, declared.rows * declared.columns - declared.rows // 2, "points")
+        _warn_of_missing_points(count, declared, facts)
     else:
         grid = true_grid(declared, seen, count, facts)
     return PointMap(table, grid, _quality(columns)), grid
+
+
+def _warn_of_missing_points(count: int | None, declared: Grid, facts: Facts) -> None:
+    if count is not None:
+        # Every second row of a hexagonal grid may be one point shorter.
+        warn_of_missing(facts, count, declared.rows * declared.columns - declared.rows // 2, "points")
 
 
 def _quality(columns: list[str]) -> int:

@@ -95,7 +95,10 @@ class OxfordCtf(Extractor):
         grid, array = _declared(keys, facts), None
         if {"X", "Y"} <= set(columns):
             table, columns = _table(source, start, raw, columns, facts)
-            array, grid = _map(table, grid, columns, facts, is_grid="grid" in keys.get("JobMode", "grid").lower())
+            is_grid = "grid" in keys.get("JobMode", "grid").lower()
+            array, grid = _map(table, grid, columns, facts, is_grid=is_grid)
+            if not is_grid and (listed := keys.get("NoMeas", "")).isdecimal():
+                warn_of_missing(facts, table.count() or int(listed), int(listed), "points")
         else:
             facts.warnings["Pixels"] = "The header does not end in names of columns (a copy that broke off?)."
         signal = map_signal(facts, grid, array, native, stride=array.step if array else 1)
