@@ -14,7 +14,9 @@ from nexuslims_pipeline.extraction.profiles.loading import (
     profile_of,
     site_profiles,
     unknown_instruments,
+    unknown_readers,
 )
+from nexuslims_pipeline.extraction.registry import extractors
 from nexuslims_pipeline.instruments import ConfigurationError, Instruments
 from resources.nemo import open_server
 
@@ -87,6 +89,7 @@ def _folders(site: Settings, instruments: Instruments) -> Iterator[Finding]:
 def _profiles(site: Settings, instruments: Instruments) -> Iterator[Finding]:
     sources, mistakes = site_profiles(site.local_profiles_path)
     mistakes += unknown_instruments(sources, instruments)
+    mistakes += unknown_readers(sources, (extractor.name for extractor in extractors()))
     yield from (Finding("profiles", False, mistake, True) for mistake in mistakes)
     if site.local_profiles_path and not mistakes:
         names = ", ".join(profile_of(source).name for source in sources)

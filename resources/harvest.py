@@ -128,7 +128,8 @@ def files_due(
 ) -> dict[str, Due]:
     """Keys of sessions whose files arrived, settled, changed or vanished since they were last examined.
 
-    Those are due as well whose files the site wants read in another way than they were: its profiles changed. Each instrument's folder is walked once for all its sessions. One that is not there costs its instrument only: its
+    Those are due as well whose files are to be read otherwise than they were, as when a profile changed. Each
+    instrument's folder is walked once for all its sessions. One that is not there costs its instrument only: its
     sessions keep what they have, and `report` is told.
     """
     by_instrument: Mapping[str, list[Session]] = defaultdict(list)

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nexuslims_pipeline.extraction import mrc_extended
 from nexuslims_pipeline.extraction.facts import Facts
 from nexuslims_pipeline.extraction.formats import (
     blockfile,
@@ -24,7 +23,8 @@ from nexuslims_pipeline.extraction.formats import (
     topspin,
     tvips,
 )
-from nexuslims_pipeline.extraction.frames import Frames, cut_off, present_part
+from nexuslims_pipeline.extraction.layouts import mrc_extended
+from nexuslims_pipeline.extraction.layouts.frames import Frames, cut_off, present_part
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.registry import choose
 from nexuslims_pipeline.extraction.standalone import source_of

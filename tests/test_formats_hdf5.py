@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 import pytest
 
-from nexuslims_pipeline.extraction.emd import unit_of
 from nexuslims_pipeline.extraction.formats import delmic, ncem_emd, prismatic, py4dstem, tofwerk, velox_emd
+from nexuslims_pipeline.extraction.layouts.emd import unit_of
+from nexuslims_pipeline.extraction.layouts.velox_stream import CountedXRays
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.velox_stream import CountedXRays
 from nexuslims_pipeline.previews.draw import draw_preview
 from nexuslims_pipeline.signals import Signal, Source
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nexuslims_pipeline.extraction import holder_log
 from nexuslims_pipeline.extraction.formats import dens, impulse, protochips
+from nexuslims_pipeline.extraction.layouts import holder_log
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.standalone import source_of
 from nexuslims_pipeline.signals import Signal

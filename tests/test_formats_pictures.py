@@ -32,9 +32,9 @@ from nexuslims_pipeline.extraction.formats import (
     semper,
     tvips_tiff,
 )
+from nexuslims_pipeline.extraction.layouts.raster import first_tags
+from nexuslims_pipeline.extraction.layouts.tiff import MAKE, MODEL
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.raster import first_tags
-from nexuslims_pipeline.extraction.tiff import MAKE, MODEL
 from nexuslims_pipeline.metadata.checked import checked_metadata
 from nexuslims_pipeline.previews.draw import draw_preview
 from nexuslims_pipeline.signals import Signal, Source

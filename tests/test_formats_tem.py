@@ -20,10 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexuslims_pipeline.demo.digital_micrograph import Calibration, digital_micrograph
-from nexuslims_pipeline.extraction import tecnai
 from nexuslims_pipeline.extraction.facts import Facts, bounded, on_its_clock, spatial_axes
 from nexuslims_pipeline.extraction.formats import digital_micrograph as dm
 from nexuslims_pipeline.extraction.formats import hyperspy_file, tia
+from nexuslims_pipeline.extraction.layouts import tecnai
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.signals import Annotation, Axis, Signal, Source
 

@@ -1,6 +1,9 @@
 """Previews: every kind of data gives a picture, for few bytes, whatever is in it."""
 
+import ctypes
+import mmap
 import os
+import sys
 import tracemalloc
 from io import BytesIO
 from pathlib import Path
@@ -14,11 +17,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from nexuslims_pipeline.metadata.units import quantity
 from nexuslims_pipeline.previews.draw import draw_preview
+from nexuslims_pipeline.previews.lettering import printable
+from nexuslims_pipeline.previews.mapped import _pieces, mapped_file
+from nexuslims_pipeline.previews.patterns import central_disc
 from nexuslims_pipeline.previews.sampling import READ_BYTES, TooCoarse, sample
 from nexuslims_pipeline.previews.scale_bar import bar_label, pixel_aspect, rounded_down, rounded_up, unit_of
 from nexuslims_pipeline.previews.tones import fitted, mean, unit_range
-from nexuslims_pipeline.signals import Axis, Pixels, Signal
+from nexuslims_pipeline.signals import Annotation, Axis, Layer, Pixels, Signal
 
 CORPUS = Path(os.environ.get("NX_TEST_CORPUS", Path(__file__).parents[2] / "shared" / "corpus"))
 MB = 1 << 20
@@ -101,6 +108,17 @@ def pattern(size=64):
     return 1e5 * np.exp(-((radius / 4) ** 2)) + 300 * np.exp(-((radius - 20) ** 2)) + 1
 
 
+MARKS = (
+    Annotation("line", ((5, 5), (30, 20)), "d"),
+    Annotation("arrow", ((30, 40), (10, 40)), "grain"),
+    Annotation("rectangle", ((12, 10), (28, 38)), "Spectrum Image"),
+    Annotation("ellipse", ((2, 30), (10, 48))),
+    Annotation("point", ((20, 25),), "Beam"),
+    Annotation("text", ((35, 10),), "試料"),
+)
+LAYERS = tuple(Layer(name, wavy(20, 30) * shift) for shift, name in enumerate(("Fe K", "Cr K", "O K"), 1))
+
+
 KINDS = {
     "image": signal_of(wavy(300, 200)),
     "one row": signal_of(wavy(1, 500)),
@@ -116,6 +134,14 @@ KINDS = {
     "long spectrum": signal_of(wavy(100_000), signal=1, kind="Spectrum", units="eV"),
     "line scan": signal_of(wavy(20, 300), signal=1, kind="SpectrumImage", units="eV"),
     "spectrum image": signal_of(wavy(20, 30, 300), signal=1, kind="SpectrumImage", units="eV"),
+    "wide 4D-STEM": signal_of(wavy(2, 60)[..., None, None] * pattern(32), kind="Diffraction", units="mrad"),
+    "one row of 4D-STEM": signal_of(np.stack([[pattern(32)] * 12]), kind="Diffraction", units="1/nm"),
+    "marks": Signal("Image", "", pixels=Pixels(wavy(40, 50), axes(40, 50)), annotations=MARKS),
+    "maps": Signal("SpectrumImage", "", layers=LAYERS),
+    "maps and spectra": Signal(
+        "SpectrumImage", "STEM_EDS", pixels=Pixels(wavy(20, 30, 300), axes(20, 30, 300, signal=1)), layers=LAYERS
+    ),
+    "maps and spectrum": Signal("Spectrum", "SEM_EDS", pixels=Pixels(wavy(300), axes(300, signal=1)), layers=LAYERS),
     "text": Signal("Misc", "", text="one\ttwo\x1b[31m\n" * 50),
 }
 
@@ -229,6 +255,207 @@ def test_zero_peak_of_an_eds_detector_does_not_flatten_the_lines():
     assert not without
 
 
+YELLOW = (255, 221, 0)
+
+
+def places_of(picture, colour, tolerance=60):
+    """Rows and columns of pixels of about this colour."""
+    return np.argwhere(np.abs(np.asarray(picture).astype(int) - colour).max(axis=-1) < tolerance)
+
+
+@pytest.mark.parametrize("shade", [0.0, 1.0])
+def test_marks_lie_where_the_operator_put_them(shade):
+    image = np.full((200, 400), shade)
+    image[0, 0] = 0.5
+    box = Annotation("rectangle", ((50, 100), (150, 300)))
+    picture = opened(
+        draw_preview(Signal("Image", "", pixels=Pixels(image, axes(200, 400, units="")), annotations=(box,)))
+    )
+    found = places_of(picture, YELLOW)
+    scale = 492 / 400
+    top = picture.height - 4 - 200 * scale
+    assert found.min(axis=0) == pytest.approx((top + 50 * scale, 4 + 100 * scale), abs=3)
+    assert np.ptp(found, axis=0) == pytest.approx((100 * scale, 200 * scale), abs=4)
+    assert len(places_of(picture, (20, 20, 20), 20)) > len(found) / 2, "a dark rim"
+
+
+def test_marks_that_are_far_or_no_numbers_are_left_out():
+    nowhere = [
+        Annotation("line", ((0, 0), (1e300, 5))),
+        Annotation("ellipse", ((-1e9, -1e9), (1e9, 1e9))),
+        Annotation("point", ((float("nan"), 3),), "x"),
+        Annotation("rectangle", ((1, 1),)),
+        Annotation("arrow", ()),
+    ]
+    pixels = Pixels(wavy(40, 50), axes(40, 50))
+    marked = draw_preview(Signal("Image", "", pixels=pixels, annotations=tuple(nowhere)))
+    assert marked == draw_preview(Signal("Image", "", pixels=pixels))
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(
+        st.builds(
+            Annotation,
+            st.sampled_from(["line", "arrow", "rectangle", "ellipse", "point", "text"]),
+            st.tuples(*[st.tuples(*[st.floats(allow_nan=True, allow_infinity=True)] * 2)] * 2),
+            st.text(max_size=40),
+        ),
+        max_size=6,
+    )
+)
+def test_any_mark_is_drawn_or_left_out(marks):
+    opened(draw_preview(Signal("Image", "", pixels=Pixels(wavy(9, 12), axes(9, 12)), annotations=tuple(marks))))
+
+
+def test_the_scale_bar_lies_above_the_data_bar_which_does_not_count_for_the_contrast():
+    image = np.full((200, 400), 100.0)
+    image[:, ::2] = 110
+    image[170:] = 0
+    image[180:190, ::3] = 1e6
+    pixels = Pixels(image, axes(200, 400))
+    with_bar = np.asarray(opened(draw_preview(Signal("Image", "", pixels=pixels, extensions={"Data Bar Rows": 30}))))
+    plain = np.asarray(opened(draw_preview(Signal("Image", "", pixels=pixels))))
+    top = len(with_bar) - 4 - round(30 * 492 / 400)
+    assert not (with_bar[top + 2 : -6, 10:150] == 30).any(), "the dark box of the scale bar"
+    assert (with_bar[top - 40 : top - 5, 10:150] == 30).any()
+    assert (plain[top + 2 : -6, 10:150] == 30).any()
+    assert np.ptp(with_bar[100, 200:300]) > 100 > np.ptp(plain[100, 200:300])
+
+
+@pytest.mark.parametrize("rows", [-3, 0, 200, 10**9, "30", True, None])
+def test_odd_data_bars_do_no_harm(rows):
+    pixels = Pixels(wavy(200, 100), axes(200, 100))
+    odd = draw_preview(Signal("Image", "", pixels=pixels, extensions={"Data Bar Rows": rows}))
+    assert opened(odd).size == opened(draw_preview(Signal("Image", "", pixels=pixels))).size
+
+
+class Broken:
+    shape, dtype = (20, 30), np.dtype("f4")
+
+    def __getitem__(self, key):
+        raise OSError("gone")
+
+
+def test_maps_are_added_as_light_and_those_that_cannot_be_are_named():
+    left, right = np.zeros((20, 30)), np.zeros((20, 30))
+    left[:, :12], right[:, 18:] = 1, 1
+    layers = [Layer("Fe", left), Layer("Cr", right)]
+    picture = opened(draw_preview(Signal("SpectrumImage", "", layers=tuple(layers))))
+    colours = [picture.getpixel((column, 100)) for column in (100, 250, 400)]
+    assert colours[1] == (0, 0, 0)
+    assert colours[0][2] > colours[0][0]
+    assert colours[2][0] > colours[2][2]
+    more = [Layer("Broken", Broken()), Layer("Other", np.ones((3, 3))), Layer("Cube", np.ones((2, 3, 4)))]
+    named = opened(draw_preview(Signal("SpectrumImage", "", layers=(*layers, *more))))
+    assert named.height == picture.height + 20, "a line for what is left out"
+    assert draw_preview(Signal("SpectrumImage", "", layers=tuple(more[:1]))) is None
+
+
+def test_maps_have_the_calibration_of_the_scan_or_of_the_pixel():
+    def bars(signal):
+        return len(places_of(opened(draw_preview(signal)), (255, 255, 255), 1))
+
+    plain = Signal("SpectrumImage", "", layers=LAYERS)
+    sized = Signal("SpectrumImage", "", layers=LAYERS)
+    sized.fields.update(pixel_width=quantity(2, "nm"), pixel_height=quantity(2, "nm"))
+    assert draw_preview(plain) != draw_preview(sized)
+    assert bars(sized) > bars(plain)
+
+
+def test_the_bright_field_is_what_falls_into_the_central_disc():
+    rows, columns = np.mgrid[:64, :64]
+    disc, ring = np.hypot(rows - 12, columns - 40) < 5, np.hypot(rows - 12, columns - 40) > 8
+    direct, scattered = wavy(24, 24) + 1, 5 - wavy(24, 24)
+    scan = 100 * direct[..., None, None] * disc + 10 * scattered[..., None, None] * ring
+    part = sample(scan, (24, 24, 64, 64), summed=(0, 1))
+    found = central_disc(part.values.mean(axis=(0, 1)), part)
+    assert (found.row, found.column) == pytest.approx((12, 40), abs=0.2)
+    assert found.radius == pytest.approx(5, abs=0.5)
+    picture = np.asarray(opened(draw_preview(signal_of(scan, kind="Diffraction", units=""))).convert("L")).astype(float)
+    # 24 × 24 positions of 10 pixels each, to the right of the pattern; the label covers the first two rows.
+    field = picture[-242:-2, -244:-4].reshape(24, 10, 24, 10)[:, 3:7, :, 3:7].mean(axis=(1, 3))
+    assert np.corrcoef(field[2:].ravel(), direct[2:].ravel())[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, 7.0, np.inf])
+def test_patterns_without_a_beam_have_a_disc_in_the_middle(value):
+    scan = np.full((3, 4, 20, 30), value)
+    part = sample(scan, (3, 4, 20, 30), summed=(0, 1))
+    found = central_disc(mean(part.values, (0, 1)), part)
+    assert (found.row, found.column) == (9.5, 14.5)
+    assert found.radius <= 20 / 4
+
+
+def resident_bytes(path):
+    """How much of a file is in memory."""
+    size = path.stat().st_size
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        content = np.frombuffer(mapped, np.uint8)
+        pages = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
+        address = ctypes.c_void_p(content.ctypes.data)
+        assert ctypes.CDLL(None).mincore(address, ctypes.c_size_t(size), pages) == 0
+        found = np.frombuffer(pages, np.uint8) & 1
+        del content
+        return int(found.sum()) * mmap.PAGESIZE
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells what is in memory")
+@pytest.mark.parametrize(
+    ("shape", "signal", "kind"),
+    [
+        ((256, 256, 256, 192), 2, "Diffraction"),
+        ((1024, 1024, 3072), 1, "SpectrumImage"),
+        ((6, 1, 32768, 16384), 2, "Image"),
+    ],
+)
+def test_a_mapped_file_of_6_gb_is_read_here_and_there_and_no_further(tmp_path, shape, signal, kind):
+    path = tmp_path / "scan.mib"
+    with path.open("wb") as file:
+        file.truncate(384 + 2 * int(np.prod(shape)))
+    scan = np.memmap(path, ">u2", "r", 384, shape)
+    assert peak_memory(signal_of(scan, signal, kind)) <= 100 * MB
+    assert resident_bytes(path) <= 64 * MB
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data())
+def test_the_announced_pieces_hold_all_that_is_read(data, tmp_path_factory):
+    shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=4, max_side=60))
+    path = tmp_path_factory.getbasetemp() / "announced.raw"
+    offset = data.draw(st.integers(0, 5000))
+    path.write_bytes(bytes(offset + 4 * int(np.prod(shape))))
+    array = np.memmap(path, "i4", "r", offset, shape)
+    array = array.transpose(data.draw(st.permutations(range(len(shape)))))
+    array = array[tuple(slice(None, None, data.draw(st.sampled_from([1, -1]))) for _ in shape)]
+    chosen = [
+        np.array(sorted(data.draw(st.sets(st.integers(0, size - 1), min_size=1, max_size=8)))) for size in array.shape
+    ]
+    file = mapped_file(array)
+    pieces = list(_pieces(array, file, chosen))
+    base = np.frombuffer(file, np.uint8).ctypes.data
+    places = list(np.ndindex(*map(len, chosen)))
+    for place in data.draw(st.lists(st.sampled_from(places), max_size=30)):
+        element = array[tuple(slice(indices[n], indices[n] + 1) for indices, n in zip(chosen, place, strict=True))]
+        first = element.ctypes.data - base
+        assert any(start <= first and first + 4 <= start + length for start, length in pieces)
+    assert all(start % mmap.PAGESIZE == 0 and start + length <= len(file) for start, length in pieces)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Größe µm ∅ Ωλ", "Größe µm ∅ Ωλ"),
+        ("アルミ_한국", "arumi_hangug"),
+        ("試料1", "‹8A66 6599›1"),
+        ("ＳＥＭ", "SEM"),
+        ("a\u0000b", "a b"),
+    ],
+)
+def test_letters_that_no_font_has_are_spelt_or_shown_as_code_points(text, shown):
+    assert printable(text, 40) == shown
+
+
 def peak_memory(signal):
     draw_preview(KINDS["image"])
     tracemalloc.start()
@@ -258,6 +485,16 @@ def peak_memory(signal):
 def test_huge_arrays_cost_64_mb_read_and_100_mb_of_memory(array, signal, kind):
     assert peak_memory(signal_of(array, signal, kind)) <= 100 * MB
     assert 0 < array.fetched <= 64 * MB
+
+
+def test_huge_maps_beside_huge_spectra_cost_no_more():
+    maps = [Distant((20_000, 30_000), "f4") for _ in range(6)]
+    spectra = Distant((1024, 1024, 2048))
+    layers = tuple(Layer(f"m/z {number}", each) for number, each in enumerate(maps))
+    pixels = Pixels(spectra, axes(*spectra.shape, signal=1))
+    assert peak_memory(Signal("SpectrumImage", "", pixels=pixels, layers=layers)) <= 100 * MB
+    assert all(each.fetched for each in (*maps, spectra))
+    assert sum(each.fetched for each in (*maps, spectra)) <= 64 * MB
 
 
 def test_files_cost_100_mb_of_memory(tmp_path):
@@ -303,8 +540,15 @@ def test_sample_returns_what_it_says(data):
     summed = tuple(data.draw(st.sets(st.integers(0, len(shape) - 1))))
     wanted = tuple(data.draw(st.integers(1, 50)) for _ in shape)
     limit = max(int(np.prod(chunks)) * 4, data.draw(st.integers(1, whole.nbytes * 2)))
-    part = sample(array, wanted, summed=summed, limit=limit, may_crop=data.draw(st.booleans()))
+    starts = [data.draw(st.integers(0, size - 1)) for size in shape]
+    window = tuple(
+        range(start, data.draw(st.integers(start + 1, size))) for start, size in zip(starts, shape, strict=True)
+    )
+    may_crop = data.draw(st.booleans())
+    part = sample(array, wanted, window=window, summed=summed, limit=limit, may_crop=may_crop)
     assert array.fetched <= limit
+    assert np.array_equal(part.values, whole[np.ix_(*part.indices)])
+    assert all(set(indices) <= set(inside) for indices, inside in zip(part.indices, window, strict=True))
     assert part.values.size
     for axis, most in enumerate(wanted):
         if axis not in summed:

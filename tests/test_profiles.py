@@ -215,6 +215,8 @@ def test_the_doctor_tells_of_profiles(built: Facility) -> None:
     assert f"MEND   profiles: {folder / 'titan.yaml'} is for 'Titan', which is no instrument" in told()
     (folder / "titan.yaml").write_text(YAML.replace("[Titan]", "[Demo-Quanta-SEM]"))
     assert f"ok     profiles: {folder} has holder, titan" in told()
+    (folder / "titan.yaml").write_text("instruments: '*'\nrules: [{when: {reader: digital_micrograf}}]\n")
+    assert "rule 1 is for the reader 'digital_micrograf', which is none; correct its name." in told()
     (folder / "holder.py").write_text("PROFILE = Profile(")
     assert f"MEND   profiles: {folder / 'holder.py'}, line 1: SyntaxError" in told()
 

@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 
 from nexuslims_pipeline.extraction.facts import METRES, Facts, bounded, is_reciprocal, spectral_type
 from nexuslims_pipeline.extraction.faults import in_words
-from nexuslims_pipeline.extraction.hdf5 import check_hdf5
+from nexuslims_pipeline.extraction.layouts.hdf5 import check_hdf5
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.vendor_text import local_time
 from nexuslims_pipeline.signals import Axis, DatasetType, Pixels, Signal, Source

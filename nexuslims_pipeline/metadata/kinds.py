@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -43,8 +43,8 @@ class In:
             With words for a warning.
         """
         given = _quantity_of(value)
-        unit, name, angle = _preferred(self.unit)
-        if given.dimensionality != unit.dimensionality or _angle(given.units) != angle:
+        unit, name = _preferred(self.unit)
+        if _dimension(given.units) != _dimension(unit):
             msg = f"{given.units} is no unit of it, as {self.unit} is"
             raise ValueError(msg)
         return Quantity(value=tidy(finite(given.m_as(unit))), unit=name)
@@ -67,22 +67,24 @@ class In:
 
 
 @cache
-def _preferred(unit: str) -> tuple[Any, str, str]:
-    """A unit as pint has it, its long name, and whether it is one of angles."""
+def _preferred(unit: str) -> tuple[Any, str]:
+    """A unit as pint has it, and its long name."""
     found = unit_of(unit)
-    return found, str(found), _angle(found)
+    return found, str(found)
 
 
-def _angle(unit: Any) -> str:
-    """``radian``, ``radian ** 2``, or nothing: pint takes angles for plain numbers."""
+@lru_cache(maxsize=1024)
+def _dimension(unit: Any) -> tuple[Any, str]:
+    """Dimension of a unit, and its power of the radian: pint takes angles for plain numbers."""
     _, root = unit_registry().get_root_units(unit)
-    found = re.search(r"radian(?: \*\* \d+)?", str(root))
-    return found[0] if found else ""
+    angle = re.search(r"radian(?: \*\* \d+)?", str(root))
+    return unit.dimensionality, angle[0] if angle else ""
 
 
 def _quantity_of(value: Any) -> Any:
     if hasattr(value, "magnitude") and hasattr(value, "units"):
-        return unit_registry().Quantity(finite(value.magnitude), value.units)
+        number = finite(value.magnitude)
+        return value if isinstance(value.magnitude, float | int) else unit_registry().Quantity(number, value.units)
     if isinstance(value, Quantity):
         value = value.model_dump()
     if isinstance(value, Mapping) and value.keys() == {"value", "unit"}:
@@ -111,7 +113,7 @@ def finite(value: Any) -> float:
 
 def _plain_number(value: Any) -> float:
     if hasattr(value, "magnitude"):
-        if not value.dimensionless or _angle(value.units):
+        if _dimension(value.units) != _dimension(unit_of("")):
             msg = f"{_shown(value)} has a unit, but the field is a plain number"
             raise ValueError(msg)
         value = value.m_as("")

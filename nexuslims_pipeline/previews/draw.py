@@ -150,7 +150,8 @@ def _picture(signal: Signal, view: View) -> Image.Image | None:
         case False, 0:
             return draw_image(view, _BOX, is_diffraction, _data_bar(signal, view), signal.annotations)
         case False, 2 if is_diffraction:
-            return draw_patterns(view, _BOX)
+            is_scattered_back = "EBSD" in signal.data_type
+            return draw_patterns(view, _BOX, "mean of the disc" if is_scattered_back else "virtual bright field")
     return draw_stack(view, _BOX, is_diffraction)
 
 

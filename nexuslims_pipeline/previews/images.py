@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from nexuslims_pipeline.previews.lettering import font
+from nexuslims_pipeline.previews.lettering import font, shortened
 from nexuslims_pipeline.previews.marks import draw_marks
 from nexuslims_pipeline.previews.sampling import sample
 from nexuslims_pipeline.previews.scale_bar import draw_scale_bar, pixel_aspect
@@ -123,6 +123,7 @@ def draw_label(picture: Image.Image, text: str) -> None:
     """Write `text` into the upper left corner, white on dark."""
     draw = ImageDraw.Draw(picture)
     face = font(14)
+    text = shortened(text, face, picture.width - 8)
     draw.rectangle((0, 0, round(face.getlength(text)) + 7, 17), fill="#1e1e1e")
     draw.text((4, 9), text, fill="white", font=face, anchor="lm")
 

@@ -117,8 +117,11 @@ def _draw_label(
         x, y = (left + 5, top + 4) if is_roomy else (max(x for x, _ in points) + 6, top)
     elif mark.kind == "text":
         x, y = left, top
-    else:
+    elif mark.kind == "point":
         x, y = points[0][0] + 8, points[0][1] - _TEXT - 4
+    else:  # behind the start of the line, out of its way
+        is_rightward = points[1][0] >= points[0][0]
+        x, y = points[0][0] - width - 4 if is_rightward else points[0][0] + 6, points[0][1] - _TEXT / 2 - 2
     x = min(max(x, 3.0), picture.width - width)
     y = min(max(y, 3.0), picture.height - _TEXT - 6.0)
     for _ in range(4):

@@ -39,7 +39,7 @@ class Disc:
         return range(first[0], last[0] + 1), range(first[1], last[1] + 1)
 
 
-def draw_patterns(view: View, box: Box) -> Image.Image | None:
+def draw_patterns(view: View, box: Box, name_of_map: str = "virtual bright field") -> Image.Image | None:
     """Draw the mean of the patterns of a map with the central disc, and the map of what falls into the disc.
 
     Of each about `READ_BYTES` / 2 are fetched: as many patterns as that allows, spread over the scan, then the
@@ -73,7 +73,7 @@ def draw_patterns(view: View, box: Box) -> Image.Image | None:
     picture = draw_marks(picture, [Annotation("ellipse", corners)], (*first, height, width))
     draw_scale_bar(picture, view.axes[columns], width)
     draw_label(picture, f"middle {width} × {height}" if part.is_cropped else "mean pattern")
-    plan = _field_picture(view, field, field_axes, boxes[1])
+    plan = _field_picture(view, field, field_axes, boxes[1], name_of_map)
     if plan is None:
         return picture
     return beside(picture, plan) if boxes[0][0] < box[0] else below(picture, plan)
@@ -139,11 +139,13 @@ def _arranged(view: View, part: Sample, field_axes: tuple[float, float], box: Bo
     return room, room
 
 
-def _field_picture(view: View, field: NDArray[np.float64], extent: tuple[float, float], box: Box) -> Image.Image | None:
+def _field_picture(
+    view: View, field: NDArray[np.float64], extent: tuple[float, float], box: Box, name: str
+) -> Image.Image | None:
     down, across = view.scan
     size = fitted(extent[1], extent[0], box, pixel_aspect(view.axes[down], view.axes[across]))
     picture = grey(field, size)
     if picture is not None:
         draw_scale_bar(picture, view.axes[across], extent[1])
-        draw_label(picture, "virtual bright field")
+        draw_label(picture, name)
     return picture

@@ -20,7 +20,9 @@ from nexuslims_pipeline.previews.mapped import announced, mapped_file, nearest_f
 READ_BYTES = 48 << 20
 """Most that is fetched for one picture; leaves room for the copies in a worker of 100 MB."""
 BLOCK_BYTES = 32 << 10
-"""What one number out of a flat file costs, unless it is mapped: then it is a page."""
+"""What one number out of a flat file costs: more than a page, less than what a server reads ahead."""
+MAPPED_BLOCK_BYTES = 4 * mmap.PAGESIZE
+"""The same for a mapped file, of which only pages are read: pieces begin and end within one, which costs a fourth."""
 FEWEST = 64
 """Samples along an axis below which a sharp picture of the middle says more than a coarse one of all."""
 
@@ -202,7 +204,7 @@ def _grain(array: Any) -> tuple[int, ...]:
     if chunks:
         return tuple(max(1, min(int(size), length)) for size, length in zip(chunks, array.shape, strict=True))
     grain = [1] * len(array.shape)
-    block = mmap.PAGESIZE if mapped_file(array) is not None else BLOCK_BYTES
+    block = MAPPED_BLOCK_BYTES if mapped_file(array) is not None else BLOCK_BYTES
     room = block // max(1, array.dtype.itemsize)
     for axis in nearest_first(array):
         grain[axis] = max(1, min(array.shape[axis], room))

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.raster import tag_text, tiff_raster
-from nexuslims_pipeline.extraction.tiff import (
+from nexuslims_pipeline.extraction.layouts.raster import tag_text, tiff_raster
+from nexuslims_pipeline.extraction.layouts.tiff import (
     DATE_TIME,
     DESCRIPTION,
     HOST_COMPUTER,

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.frames import cut_off, present_part
+from nexuslims_pipeline.extraction.layouts.frames import cut_off, present_part
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.vendor_text import decode, ole_date
 from nexuslims_pipeline.metadata.units import tidy

@@ -49,7 +49,8 @@ from math import ceil, prod
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Final
 
-from nexuslims_pipeline.extraction.bruker import (
+from nexuslims_pipeline.extraction.facts import Facts, bounded, entry
+from nexuslims_pipeline.extraction.layouts.bruker import (
     add_spectrum,
     child,
     column_of,
@@ -61,9 +62,8 @@ from nexuslims_pipeline.extraction.bruker import (
     text_at,
     tree,
 )
-from nexuslims_pipeline.extraction.facts import Facts, bounded, entry
+from nexuslims_pipeline.extraction.layouts.spectra import Spectra
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.spectra import Spectra
 from nexuslims_pipeline.extraction.vendor_text import ELEMENTS, number, parse_xml
 from nexuslims_pipeline.signals import Axis, Pixels, Signal, Source
 

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from nexuslims_pipeline.extraction.ebsd import (
+from nexuslims_pipeline.extraction.facts import Facts, bounded
+from nexuslims_pipeline.extraction.layouts.ebsd import (
     Grid,
     Item,
     Phase,
@@ -34,9 +35,8 @@ from nexuslims_pipeline.extraction.ebsd import (
     step_of,
     warn_of_missing,
 )
-from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.frames import Frames
-from nexuslims_pipeline.extraction.hdf5 import Numbers, Tree, open_hdf5, plain_value, tree_of
+from nexuslims_pipeline.extraction.layouts.frames import Frames
+from nexuslims_pipeline.extraction.layouts.hdf5 import Numbers, Tree, open_hdf5, plain_value, tree_of
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.signals import Signal, Source
 

@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from nexuslims_pipeline.extraction.bruker import (
+from nexuslims_pipeline.extraction.facts import Facts, bounded
+from nexuslims_pipeline.extraction.layouts.bruker import (
     add_spectrum,
     child,
     column_of,
@@ -20,7 +21,6 @@ from nexuslims_pipeline.extraction.bruker import (
     text_at,
     tree,
 )
-from nexuslims_pipeline.extraction.facts import Facts, bounded
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.vendor_text import number, parse_xml
 from nexuslims_pipeline.signals import Pixels, Signal, Source

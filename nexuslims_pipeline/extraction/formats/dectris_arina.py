@@ -21,10 +21,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from nexuslims_pipeline.extraction.ebsd import Item, add_header, branch, count_of, nonzero, numbers_of
 from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.frames import Frames, cut_off
-from nexuslims_pipeline.extraction.hdf5 import Numbers, Tree, is_hdf5, open_hdf5, resolved, tree_of
+from nexuslims_pipeline.extraction.layouts.ebsd import Item, add_header, branch, count_of, nonzero, numbers_of
+from nexuslims_pipeline.extraction.layouts.frames import Frames, cut_off
+from nexuslims_pipeline.extraction.layouts.hdf5 import Numbers, Tree, is_hdf5, open_hdf5, resolved, tree_of
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.vendor_text import moment
 from nexuslims_pipeline.signals import Axis, Pixels, Signal, Source

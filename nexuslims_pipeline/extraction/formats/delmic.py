@@ -29,10 +29,10 @@ from math import isfinite, prod
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from nexuslims_pipeline.extraction.emd import reordered
 from nexuslims_pipeline.extraction.facts import Facts, bounded, spectral_type
-from nexuslims_pipeline.extraction.frames import Frames
-from nexuslims_pipeline.extraction.hdf5 import (
+from nexuslims_pipeline.extraction.layouts.emd import reordered
+from nexuslims_pipeline.extraction.layouts.frames import Frames
+from nexuslims_pipeline.extraction.layouts.hdf5 import (
     Numbers,
     complete,
     ensure_own_numbers,

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.holder_log import LONGEST_LINE, log_signal, read_table, unwrapped
+from nexuslims_pipeline.extraction.layouts.holder_log import LONGEST_LINE, log_signal, read_table, unwrapped
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.vendor_text import decode, local_time
 from nexuslims_pipeline.signals import Signal, Source

@@ -15,16 +15,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeAlias
 
-from nexuslims_pipeline.extraction import tecnai
-from nexuslims_pipeline.extraction.dm_tags import (
-    Block,
-    dig,
-    group_at,
-    is_digital_micrograph,
-    read_tags,
-    shortest,
-    text_at,
-)
 from nexuslims_pipeline.extraction.facts import (
     ELECTRONVOLTS,
     METRES,
@@ -34,6 +24,16 @@ from nexuslims_pipeline.extraction.facts import (
     on_its_clock,
     spatial_axes,
     spectral_type,
+)
+from nexuslims_pipeline.extraction.layouts import tecnai
+from nexuslims_pipeline.extraction.layouts.dm_tags import (
+    Block,
+    dig,
+    group_at,
+    is_digital_micrograph,
+    read_tags,
+    shortest,
+    text_at,
 )
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.vendor_text import filetime, local_time, moment, readings, unix_time

@@ -23,7 +23,8 @@ import re
 from datetime import datetime
 from typing import ClassVar, Final
 
-from nexuslims_pipeline.extraction.ebsd import (
+from nexuslims_pipeline.extraction.facts import Facts, bounded
+from nexuslims_pipeline.extraction.layouts.ebsd import (
     Grid,
     Item,
     Phase,
@@ -33,9 +34,8 @@ from nexuslims_pipeline.extraction.ebsd import (
     nonzero,
     warn_of_missing,
 )
-from nexuslims_pipeline.extraction.facts import Facts, bounded
+from nexuslims_pipeline.extraction.layouts.point_table import PointMap, PointTable, true_grid
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.point_table import PointMap, PointTable, true_grid
 from nexuslims_pipeline.extraction.vendor_text import decode, local_time, number
 from nexuslims_pipeline.signals import Signal, Source
 

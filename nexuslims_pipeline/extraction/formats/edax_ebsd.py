@@ -19,7 +19,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from nexuslims_pipeline.extraction.ebsd import (
+from nexuslims_pipeline.extraction.facts import Facts, bounded
+from nexuslims_pipeline.extraction.layouts.ebsd import (
     LATTICE,
     Grid,
     Item,
@@ -36,8 +37,7 @@ from nexuslims_pipeline.extraction.ebsd import (
     step_of,
     warn_of_missing,
 )
-from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.hdf5 import Numbers, Tree, is_cut_off, open_hdf5, tree_of
+from nexuslims_pipeline.extraction.layouts.hdf5 import Numbers, Tree, is_cut_off, open_hdf5, tree_of
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.vendor_text import moment
 from nexuslims_pipeline.signals import Signal, Source

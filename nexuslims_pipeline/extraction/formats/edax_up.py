@@ -23,8 +23,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from nexuslims_pipeline.extraction.ebsd import Grid, pattern_signal, warn_of_missing
 from nexuslims_pipeline.extraction.facts import Facts
+from nexuslims_pipeline.extraction.layouts.ebsd import Grid, pattern_signal, warn_of_missing
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.signals import Signal, Source
 

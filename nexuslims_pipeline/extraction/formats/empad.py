@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded, entry, on_its_clock
-from nexuslims_pipeline.extraction.frames import cut_off, present_part
+from nexuslims_pipeline.extraction.layouts.frames import cut_off, present_part
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.vendor_text import moment, number, parse_xml, unix_time, xml_texts
 from nexuslims_pipeline.metadata.units import tidy

@@ -20,9 +20,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from nexuslims_pipeline.extraction.ebsd import Grid, Item, Phase, add_header, add_phases, branch, nonzero, numbers_of
 from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.hdf5 import Numbers, Tree, is_hdf5, open_hdf5, resolved, tree_of
+from nexuslims_pipeline.extraction.layouts.ebsd import (
+    Grid,
+    Item,
+    Phase,
+    add_header,
+    add_phases,
+    branch,
+    nonzero,
+    numbers_of,
+)
+from nexuslims_pipeline.extraction.layouts.hdf5 import Numbers, Tree, is_hdf5, open_hdf5, resolved, tree_of
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.vendor_text import ELEMENTS, moment
 from nexuslims_pipeline.signals import Axis, Pixels, Signal, Source

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, TypeAlias
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded, entry
+from nexuslims_pipeline.extraction.layouts.raster import TIFF_MAGIC, first_tags, read_image
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.raster import TIFF_MAGIC, first_tags, read_image
 from nexuslims_pipeline.extraction.vendor_text import (
     decode,
     ini_sections,

@@ -22,8 +22,8 @@ from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded, entry
+from nexuslims_pipeline.extraction.layouts.raster import TIFF_MAGIC, first_tags, read_image
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.raster import TIFF_MAGIC, first_tags, read_image
 from nexuslims_pipeline.extraction.vendor_text import moment, number, parse_xml
 from nexuslims_pipeline.signals import Signal, Source
 

@@ -19,12 +19,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
-from nexuslims_pipeline.extraction.dm_tags import parse_tags
 from nexuslims_pipeline.extraction.facts import Facts, bounded, is_reciprocal
 from nexuslims_pipeline.extraction.formats.digital_micrograph import TaggedImage, acquisition_time, image_facts
+from nexuslims_pipeline.extraction.layouts.dm_tags import parse_tags
+from nexuslims_pipeline.extraction.layouts.raster import Raster, tag_bytes, tag_text, tiff_page, tiff_raster
+from nexuslims_pipeline.extraction.layouts.tiff import DATE_TIME, SOFTWARE, TiffExtractor, clean, date_of, picture
 from nexuslims_pipeline.extraction.model import ExtractionError
-from nexuslims_pipeline.extraction.raster import Raster, tag_bytes, tag_text, tiff_page, tiff_raster
-from nexuslims_pipeline.extraction.tiff import DATE_TIME, SOFTWARE, TiffExtractor, clean, date_of, picture
 from nexuslims_pipeline.signals import Axis, DatasetType, Signal, Source
 
 UNITS: Final = (65003, 65004, 65005)

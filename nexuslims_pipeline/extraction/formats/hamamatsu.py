@@ -26,9 +26,16 @@ from datetime import datetime
 from typing import Any, ClassVar, Final, TypeAlias
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded, spectral_type
+from nexuslims_pipeline.extraction.layouts.raster import (
+    TIFF_MAGIC,
+    first_tags,
+    open_tiff,
+    tag_text,
+    tiff_raster,
+    unread_tags,
+)
+from nexuslims_pipeline.extraction.layouts.tiff import ARTIST, DATE_TIME, DESCRIPTION, date_of
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.raster import TIFF_MAGIC, first_tags, open_tiff, tag_text, tiff_raster, unread_tags
-from nexuslims_pipeline.extraction.tiff import ARTIST, DATE_TIME, DESCRIPTION, date_of
 from nexuslims_pipeline.extraction.vendor_text import decode, moment, number
 from nexuslims_pipeline.signals import Axis, Pixels, Signal, Source
 

@@ -25,8 +25,8 @@ from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded, entry
+from nexuslims_pipeline.extraction.layouts.raster import ImageFile, read_image
 from nexuslims_pipeline.extraction.model import Extractor
-from nexuslims_pipeline.extraction.raster import ImageFile, read_image
 from nexuslims_pipeline.extraction.vendor_text import describing, ini_sections, measured, read_text
 from nexuslims_pipeline.signals import Signal, Source
 

@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Entry, Facts, bounded, spectral_type
+from nexuslims_pipeline.extraction.layouts.table_axis import axis_through, even_pixels
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.table_axis import axis_through, even_pixels
 from nexuslims_pipeline.extraction.vendor_text import local_time, parse_xml
 from nexuslims_pipeline.signals import Axis, Pixels, Signal, Source
 

@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.hdf5 import Numbers, Tree, is_cut_off, is_hdf5, open_hdf5, resolved, tree_of
+from nexuslims_pipeline.extraction.layouts.hdf5 import Numbers, Tree, is_cut_off, is_hdf5, open_hdf5, resolved, tree_of
+from nexuslims_pipeline.extraction.layouts.zarr_zip import ZarrNumbers, ZarrTree, open_zip
 from nexuslims_pipeline.extraction.model import ExtractionError
 from nexuslims_pipeline.extraction.rosettasciio import RosettaSciIOExtractor, at, put, signal_type_of
 from nexuslims_pipeline.extraction.vendor_text import moment
-from nexuslims_pipeline.extraction.zarr_zip import ZarrNumbers, ZarrTree, open_zip
 from nexuslims_pipeline.signals import Axis, DatasetType, Signal, Source
 
 ZIP_MAGIC: Final = b"PK\x03\x04"

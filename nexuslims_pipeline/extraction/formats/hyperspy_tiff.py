@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 from nexuslims_pipeline.extraction.facts import Facts
 from nexuslims_pipeline.extraction.formats.gatan_tiff import calibrated_axes, dataset_type_of, native_tags
-from nexuslims_pipeline.extraction.raster import tag_text, tiff_raster
-from nexuslims_pipeline.extraction.tiff import DATE_TIME, SOFTWARE, TiffExtractor, date_of, picture
+from nexuslims_pipeline.extraction.layouts.raster import tag_text, tiff_raster
+from nexuslims_pipeline.extraction.layouts.tiff import DATE_TIME, SOFTWARE, TiffExtractor, date_of, picture
 from nexuslims_pipeline.signals import Signal, Source
 
 

@@ -15,9 +15,8 @@ from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import METRES, Facts, bounded
 from nexuslims_pipeline.extraction.formats.gatan_tiff import add_image_tags, dataset_type_of
-from nexuslims_pipeline.extraction.model import ExtractionError
-from nexuslims_pipeline.extraction.raster import PAGES_LIMIT, Raster, Stack, tag_text, tiff_page, tiff_raster
-from nexuslims_pipeline.extraction.tiff import (
+from nexuslims_pipeline.extraction.layouts.raster import PAGES_LIMIT, Raster, Stack, tag_text, tiff_page, tiff_raster
+from nexuslims_pipeline.extraction.layouts.tiff import (
     DATE_TIME,
     DESCRIPTION,
     LENGTH_UNITS,
@@ -28,6 +27,7 @@ from nexuslims_pipeline.extraction.tiff import (
     picture,
     resolution,
 )
+from nexuslims_pipeline.extraction.model import ExtractionError
 from nexuslims_pipeline.extraction.vendor_text import number
 from nexuslims_pipeline.signals import Axis, Signal, Source
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.holder_log import (
+from nexuslims_pipeline.extraction.layouts.holder_log import (
     LONGEST_LINE,
     MOST_COLUMNS,
     MOST_NOTES,

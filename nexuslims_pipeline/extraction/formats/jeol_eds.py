@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.jeol_tree import (
+from nexuslims_pipeline.extraction.layouts.jeol_tree import (
     CUT_OFF,
     Block,
     Tree,
@@ -48,8 +48,8 @@ from nexuslims_pipeline.extraction.jeol_tree import (
     u4,
     unpack,
 )
+from nexuslims_pipeline.extraction.layouts.spectra import Spectra
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.spectra import Spectra
 from nexuslims_pipeline.extraction.vendor_text import ELEMENTS, decode, ole_date
 from nexuslims_pipeline.signals import Axis, DatasetType, Pixels, Signal, Source
 

@@ -20,9 +20,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded, entry
+from nexuslims_pipeline.extraction.layouts.raster import tag_bytes, tiff_raster
+from nexuslims_pipeline.extraction.layouts.tiff import (
+    DATE_TIME,
+    DESCRIPTION,
+    TiffExtractor,
+    date_of,
+    picture,
+    pixels_per_metre,
+)
 from nexuslims_pipeline.extraction.model import ExtractionError
-from nexuslims_pipeline.extraction.raster import tag_bytes, tiff_raster
-from nexuslims_pipeline.extraction.tiff import DATE_TIME, DESCRIPTION, TiffExtractor, date_of, picture, pixels_per_metre
 from nexuslims_pipeline.extraction.vendor_text import number, parse_xml, xml_texts
 from nexuslims_pipeline.signals import Annotation, DatasetType, Signal, Source
 

@@ -16,7 +16,8 @@ Layout: https://kikuchipy.org ("kikuchipy h5ebsd"). What was not known when the 
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from nexuslims_pipeline.extraction.ebsd import (
+from nexuslims_pipeline.extraction.facts import Facts, bounded
+from nexuslims_pipeline.extraction.layouts.ebsd import (
     Grid,
     Item,
     Phase,
@@ -31,8 +32,7 @@ from nexuslims_pipeline.extraction.ebsd import (
     step_of,
     warn_of_missing,
 )
-from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.hdf5 import Numbers, Tree, open_hdf5, tree_of
+from nexuslims_pipeline.extraction.layouts.hdf5 import Numbers, Tree, open_hdf5, tree_of
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.signals import Signal, Source
 

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded, entry, on_its_clock
-from nexuslims_pipeline.extraction.frames import Frames, cut_off, present_part
+from nexuslims_pipeline.extraction.layouts.frames import Frames, cut_off, present_part
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.vendor_text import moment, number, read_text
 from nexuslims_pipeline.signals import Axis, Pixels, Signal, Source

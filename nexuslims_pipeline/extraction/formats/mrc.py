@@ -31,12 +31,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from nexuslims_pipeline.extraction import direct_electron
 from nexuslims_pipeline.extraction.facts import Facts, bounded
 from nexuslims_pipeline.extraction.formats import serialem_mdoc, thermo_epu
-from nexuslims_pipeline.extraction.frames import Frames, cut_off, present_part
+from nexuslims_pipeline.extraction.layouts import direct_electron
+from nexuslims_pipeline.extraction.layouts.frames import Frames, cut_off, present_part
+from nexuslims_pipeline.extraction.layouts.mrc_extended import Extended, read_extended
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.mrc_extended import Extended, read_extended
 from nexuslims_pipeline.extraction.rosettasciio import DETECTORS
 from nexuslims_pipeline.extraction.vendor_text import decode, moment
 from nexuslims_pipeline.metadata.units import tidy

@@ -17,7 +17,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
-from nexuslims_pipeline.extraction.emd import (
+from nexuslims_pipeline.extraction.facts import Facts, bounded
+from nexuslims_pipeline.extraction.layouts.emd import (
     add_microscope,
     arrangement,
     attribute,
@@ -26,8 +27,7 @@ from nexuslims_pipeline.extraction.emd import (
     reordered,
     with_navigation,
 )
-from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.hdf5 import (
+from nexuslims_pipeline.extraction.layouts.hdf5 import (
     MAX_DEPTH,
     Numbers,
     is_hdf5,

@@ -18,7 +18,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from nexuslims_pipeline.extraction.ebsd import branch, numbers_of
 from nexuslims_pipeline.extraction.facts import (
     ELECTRONVOLTS,
     METRES,
@@ -27,7 +26,8 @@ from nexuslims_pipeline.extraction.facts import (
     is_reciprocal,
     spectral_type,
 )
-from nexuslims_pipeline.extraction.hdf5 import (
+from nexuslims_pipeline.extraction.layouts.ebsd import branch, numbers_of
+from nexuslims_pipeline.extraction.layouts.hdf5 import (
     Numbers,
     Tree,
     is_cut_off,

@@ -17,7 +17,8 @@ from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from nexuslims_pipeline.extraction.ebsd import (
+from nexuslims_pipeline.extraction.facts import Facts, bounded
+from nexuslims_pipeline.extraction.layouts.ebsd import (
     Grid,
     Item,
     Phase,
@@ -28,9 +29,8 @@ from nexuslims_pipeline.extraction.ebsd import (
     seconds_of,
     warn_of_missing,
 )
-from nexuslims_pipeline.extraction.facts import Facts, bounded
+from nexuslims_pipeline.extraction.layouts.raster import open_picture, picture_raster
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.raster import open_picture, picture_raster
 from nexuslims_pipeline.extraction.vendor_text import decode, number
 from nexuslims_pipeline.signals import Signal, Source
 

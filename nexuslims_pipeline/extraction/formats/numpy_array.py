@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO, Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded
+from nexuslims_pipeline.extraction.layouts.raster import CHANNELS, DECODED_LIMIT
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.raster import CHANNELS, DECODED_LIMIT
 from nexuslims_pipeline.signals import Axis, DatasetType, Pixels, Signal, Source
 
 MAGIC: Final = b"\x93NUMPY"

@@ -18,8 +18,8 @@ from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.raster import tiff_page, tiff_raster
-from nexuslims_pipeline.extraction.tiff import (
+from nexuslims_pipeline.extraction.layouts.raster import tiff_page, tiff_raster
+from nexuslims_pipeline.extraction.layouts.tiff import (
     ARTIST,
     DATE_TIME,
     DESCRIPTION,

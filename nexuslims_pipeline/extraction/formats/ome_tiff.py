@@ -14,9 +14,8 @@ from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import METRES, Facts, bounded
-from nexuslims_pipeline.extraction.model import ExtractionError
-from nexuslims_pipeline.extraction.raster import PAGES_LIMIT, Raster, Stack, tag_bytes, tag_text, tiff_raster
-from nexuslims_pipeline.extraction.tiff import (
+from nexuslims_pipeline.extraction.layouts.raster import PAGES_LIMIT, Raster, Stack, tag_bytes, tag_text, tiff_raster
+from nexuslims_pipeline.extraction.layouts.tiff import (
     DATE_TIME,
     DESCRIPTION,
     LENGTH_UNITS,
@@ -26,6 +25,7 @@ from nexuslims_pipeline.extraction.tiff import (
     date_of,
     picture,
 )
+from nexuslims_pipeline.extraction.model import ExtractionError
 from nexuslims_pipeline.extraction.vendor_text import number, parse_xml
 from nexuslims_pipeline.signals import Axis, Signal, Source
 

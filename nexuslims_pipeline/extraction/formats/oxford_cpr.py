@@ -25,7 +25,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from nexuslims_pipeline.extraction.ebsd import (
+from nexuslims_pipeline.extraction.facts import Facts, bounded
+from nexuslims_pipeline.extraction.layouts.ebsd import (
     Grid,
     Item,
     Phase,
@@ -37,7 +38,6 @@ from nexuslims_pipeline.extraction.ebsd import (
     seconds_of,
     warn_of_missing,
 )
-from nexuslims_pipeline.extraction.facts import Facts, bounded
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.vendor_text import decode, local_time, number
 from nexuslims_pipeline.signals import Signal, Source

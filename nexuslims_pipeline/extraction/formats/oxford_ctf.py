@@ -16,7 +16,8 @@ With ``JobMode`` other than ``Grid`` the points lie where the operator chose.
 import re
 from typing import Any, ClassVar, Final
 
-from nexuslims_pipeline.extraction.ebsd import (
+from nexuslims_pipeline.extraction.facts import Facts, bounded
+from nexuslims_pipeline.extraction.layouts.ebsd import (
     Grid,
     Item,
     Phase,
@@ -27,9 +28,8 @@ from nexuslims_pipeline.extraction.ebsd import (
     nonzero,
     warn_of_missing,
 )
-from nexuslims_pipeline.extraction.facts import Facts, bounded
+from nexuslims_pipeline.extraction.layouts.point_table import PointMap, PointTable, true_grid
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.point_table import PointMap, PointTable, true_grid
 from nexuslims_pipeline.extraction.vendor_text import decode, number
 from nexuslims_pipeline.signals import Signal, Source
 

@@ -24,9 +24,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Final
 
-from nexuslims_pipeline.extraction.ebsd import Grid, pattern_signal, warn_of_missing
 from nexuslims_pipeline.extraction.facts import Facts
-from nexuslims_pipeline.extraction.frames import Frames
+from nexuslims_pipeline.extraction.layouts.ebsd import Grid, pattern_signal, warn_of_missing
+from nexuslims_pipeline.extraction.layouts.frames import Frames
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.signals import Signal, Source
 

@@ -24,7 +24,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from nexuslims_pipeline.extraction.ebsd import (
+from nexuslims_pipeline.extraction.facts import Facts, bounded, spectral_type
+from nexuslims_pipeline.extraction.layouts.ebsd import (
     Grid,
     Item,
     Phase,
@@ -40,8 +41,7 @@ from nexuslims_pipeline.extraction.ebsd import (
     step_of,
     warn_of_missing,
 )
-from nexuslims_pipeline.extraction.facts import Facts, bounded, spectral_type
-from nexuslims_pipeline.extraction.hdf5 import (
+from nexuslims_pipeline.extraction.layouts.hdf5 import (
     Numbers,
     Tree,
     ensure_own_numbers,

@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts
 from nexuslims_pipeline.extraction.formats.numpy_array import open_archive, read_header
+from nexuslims_pipeline.extraction.layouts.raster import DECODED_LIMIT
 from nexuslims_pipeline.extraction.model import ExtractionError
-from nexuslims_pipeline.extraction.raster import DECODED_LIMIT
 from nexuslims_pipeline.extraction.rosettasciio import RosettaSciIOExtractor
 from nexuslims_pipeline.signals import Signal, Source
 

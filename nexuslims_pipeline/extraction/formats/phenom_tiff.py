@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded
 from nexuslims_pipeline.extraction.formats.phenom_elid import INSTRUMENT, PIXEL, SCAN
+from nexuslims_pipeline.extraction.layouts.raster import TIFF_MAGIC, first_tags, read_image
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.raster import TIFF_MAGIC, first_tags, read_image
 from nexuslims_pipeline.extraction.vendor_text import moment, parse_xml
 from nexuslims_pipeline.signals import Signal, Source
 

@@ -7,7 +7,7 @@ they mean.
 from typing import ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import bounded
-from nexuslims_pipeline.extraction.hdf5 import is_hdf5, open_hdf5, tree_of
+from nexuslims_pipeline.extraction.layouts.hdf5 import is_hdf5, open_hdf5, tree_of
 from nexuslims_pipeline.extraction.model import Extractor
 from nexuslims_pipeline.signals import Signal, Source
 

@@ -18,8 +18,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.model import Extractor
-from nexuslims_pipeline.extraction.raster import (
+from nexuslims_pipeline.extraction.layouts.raster import (
     TIFF_MAGIC,
     open_picture,
     open_tiff,
@@ -29,7 +28,7 @@ from nexuslims_pipeline.extraction.raster import (
     tiff_raster,
     unread_tags,
 )
-from nexuslims_pipeline.extraction.tiff import (
+from nexuslims_pipeline.extraction.layouts.tiff import (
     ARTIST,
     DATE_TIME,
     DESCRIPTION,
@@ -42,6 +41,7 @@ from nexuslims_pipeline.extraction.tiff import (
     date_of,
     picture,
 )
+from nexuslims_pipeline.extraction.model import Extractor
 from nexuslims_pipeline.signals import Signal, Source
 
 PICTURE_MAGIC: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")

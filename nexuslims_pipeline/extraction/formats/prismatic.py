@@ -22,9 +22,17 @@ from dataclasses import replace
 from math import isfinite
 from typing import Any, ClassVar, Final
 
-from nexuslims_pipeline.extraction.emd import dimensions, reordered
 from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.hdf5 import Numbers, complete, is_hdf5, mentions, open_hdf5, resolved, tree_of
+from nexuslims_pipeline.extraction.layouts.emd import dimensions, reordered
+from nexuslims_pipeline.extraction.layouts.hdf5 import (
+    Numbers,
+    complete,
+    is_hdf5,
+    mentions,
+    open_hdf5,
+    resolved,
+    tree_of,
+)
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.metadata.units import tidy
 from nexuslims_pipeline.signals import Axis, DatasetType, Pixels, Signal, Source

@@ -12,7 +12,13 @@ from pathlib import PureWindowsPath
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.holder_log import LONGEST_LINE, MOST_COLUMNS, LogTable, log_signal, read_table
+from nexuslims_pipeline.extraction.layouts.holder_log import (
+    LONGEST_LINE,
+    MOST_COLUMNS,
+    LogTable,
+    log_signal,
+    read_table,
+)
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.vendor_text import decode, local_time
 from nexuslims_pipeline.signals import Signal, Source

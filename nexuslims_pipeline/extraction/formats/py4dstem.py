@@ -19,7 +19,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Final
 
-from nexuslims_pipeline.extraction.emd import (
+from nexuslims_pipeline.extraction.facts import Facts, bounded
+from nexuslims_pipeline.extraction.layouts.emd import (
     add_microscope,
     attribute,
     dimensions,
@@ -27,8 +28,7 @@ from nexuslims_pipeline.extraction.emd import (
     is_pattern_axis,
     unit_of,
 )
-from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.hdf5 import (
+from nexuslims_pipeline.extraction.layouts.hdf5 import (
     MAX_DEPTH,
     Numbers,
     is_hdf5,

@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded, on_its_clock, spectral_type
+from nexuslims_pipeline.extraction.layouts.spectra import Spectra
+from nexuslims_pipeline.extraction.layouts.table_axis import axis_through
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.spectra import Spectra
-from nexuslims_pipeline.extraction.table_axis import axis_through
 from nexuslims_pipeline.extraction.vendor_text import decode, unix_time
 from nexuslims_pipeline.metadata.units import tidy
 from nexuslims_pipeline.signals import Axis, Pixels, Signal, Source

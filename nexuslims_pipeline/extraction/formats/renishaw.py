@@ -32,9 +32,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Final, TypeAlias
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded, spectral_type
+from nexuslims_pipeline.extraction.layouts.spectra import Spectra
+from nexuslims_pipeline.extraction.layouts.table_axis import axis_through, even_pixels
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.spectra import Spectra
-from nexuslims_pipeline.extraction.table_axis import axis_through, even_pixels
 from nexuslims_pipeline.extraction.vendor_text import decode, filetime
 from nexuslims_pipeline.signals import Axis, Pixels, Signal, Source
 

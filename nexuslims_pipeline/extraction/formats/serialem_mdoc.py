@@ -33,8 +33,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded, entry
+from nexuslims_pipeline.extraction.layouts.raster import TIFF_MAGIC, read_image
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.raster import TIFF_MAGIC, read_image
 from nexuslims_pipeline.extraction.vendor_text import decode, moment, number
 from nexuslims_pipeline.signals import Signal, Source
 

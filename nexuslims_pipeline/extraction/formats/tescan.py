@@ -33,8 +33,8 @@ from datetime import datetime, timedelta
 from typing import ClassVar, Final, TypeAlias
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded, entry
+from nexuslims_pipeline.extraction.layouts.raster import ImageFile, first_tags, read_image
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.raster import ImageFile, first_tags, read_image
 from nexuslims_pipeline.extraction.vendor_text import (
     decode,
     describing,

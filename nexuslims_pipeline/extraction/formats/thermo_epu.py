@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded, entry
+from nexuslims_pipeline.extraction.layouts.raster import TIFF_MAGIC, read_image
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.raster import TIFF_MAGIC, read_image
 from nexuslims_pipeline.extraction.vendor_text import moment, number, parse_xml, xml_texts
 from nexuslims_pipeline.metadata.units import tidy
 from nexuslims_pipeline.signals import DatasetType, Signal, Source

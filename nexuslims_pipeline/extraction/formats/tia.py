@@ -33,8 +33,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from nexuslims_pipeline.extraction import tecnai
 from nexuslims_pipeline.extraction.facts import Facts, bounded, on_its_clock, spectral_type
+from nexuslims_pipeline.extraction.layouts import tecnai
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.vendor_text import local_time, parse_xml
 from nexuslims_pipeline.signals import Axis, DatasetType, Pixels, Signal, Source

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.hdf5 import (
+from nexuslims_pipeline.extraction.layouts.hdf5 import (
     Numbers,
     complete,
     ensure_own_numbers,
@@ -37,8 +37,8 @@ from nexuslims_pipeline.extraction.hdf5 import (
     resolved,
     tree_of,
 )
+from nexuslims_pipeline.extraction.layouts.raster import Stack
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.raster import Stack
 from nexuslims_pipeline.extraction.vendor_text import filetime, local_time
 from nexuslims_pipeline.metadata.units import tidy
 from nexuslims_pipeline.signals import Axis, DatasetType, Layer, Pixels, Signal, Source

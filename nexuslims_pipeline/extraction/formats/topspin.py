@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded, entry
-from nexuslims_pipeline.extraction.frames import Frames
-from nexuslims_pipeline.extraction.hdf5 import Numbers, ensure_own_numbers, is_hdf5, open_hdf5, resolved
+from nexuslims_pipeline.extraction.layouts.frames import Frames
+from nexuslims_pipeline.extraction.layouts.hdf5 import Numbers, ensure_own_numbers, is_hdf5, open_hdf5, resolved
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.vendor_text import local_time, number, parse_xml, xml_texts
 from nexuslims_pipeline.metadata.units import tidy

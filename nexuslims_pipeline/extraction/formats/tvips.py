@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.frames import Frames
+from nexuslims_pipeline.extraction.layouts.frames import Frames
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
 from nexuslims_pipeline.extraction.vendor_text import unix_time
 from nexuslims_pipeline.metadata.units import tidy

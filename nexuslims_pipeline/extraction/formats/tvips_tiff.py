@@ -27,8 +27,8 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded
-from nexuslims_pipeline.extraction.raster import tiff_page, tiff_raster
-from nexuslims_pipeline.extraction.tiff import TiffExtractor, clean, picture, pixels_per_metre
+from nexuslims_pipeline.extraction.layouts.raster import tiff_page, tiff_raster
+from nexuslims_pipeline.extraction.layouts.tiff import TiffExtractor, clean, picture, pixels_per_metre
 from nexuslims_pipeline.extraction.vendor_text import END_YEAR, FIRST_YEAR
 from nexuslims_pipeline.signals import Signal, Source
 

@@ -31,7 +31,7 @@ from typing import Any, ClassVar, Final
 from urllib.parse import unquote
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded, entry, is_reciprocal, spectral_type
-from nexuslims_pipeline.extraction.hdf5 import (
+from nexuslims_pipeline.extraction.layouts.hdf5 import (
     Numbers,
     complete,
     ensure_own_numbers,
@@ -41,10 +41,8 @@ from nexuslims_pipeline.extraction.hdf5 import (
     open_hdf5,
     resolved,
 )
-from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.rosettasciio import DETECTORS
-from nexuslims_pipeline.extraction.velox_stream import CountedXRays
-from nexuslims_pipeline.extraction.velox_tree import (
+from nexuslims_pipeline.extraction.layouts.velox_stream import CountedXRays
+from nexuslims_pipeline.extraction.layouts.velox_tree import (
     MOST_DATASETS,
     MOST_TEXT,
     children,
@@ -58,6 +56,8 @@ from nexuslims_pipeline.extraction.velox_tree import (
     text_at,
     value_at,
 )
+from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
+from nexuslims_pipeline.extraction.rosettasciio import DETECTORS
 from nexuslims_pipeline.extraction.vendor_text import ELEMENTS, unix_time
 from nexuslims_pipeline.metadata.units import tidy
 from nexuslims_pipeline.signals import Axis, DatasetType, Layer, Pixels, Signal, Source

@@ -28,8 +28,8 @@ from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded, entry, metres
+from nexuslims_pipeline.extraction.layouts.raster import TIFF_MAGIC, first_tags, read_image
 from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
-from nexuslims_pipeline.extraction.raster import TIFF_MAGIC, first_tags, read_image
 from nexuslims_pipeline.extraction.vendor_text import decode, number
 from nexuslims_pipeline.signals import Signal, Source
 

@@ -233,3 +233,15 @@ def unknown_instruments(sources: Iterable[ProfileSource], known: Iterable[str]) 
         for instrument in profile_of(source).instruments
         if instrument not in known
     ]
+
+
+def unknown_readers(sources: Iterable[ProfileSource], known: Iterable[str]) -> list[str]:
+    """Readers in the conditions of the site's own profiles that nobody has, one text each: such rules never hold."""
+    known = set(known)
+    return [
+        f"{source.place}, rule {number} is for the reader '{reader}', which is none; correct its name."
+        for source in sources
+        for number, rule in enumerate(profile_of(source).rules, 1)
+        for reader in rule.when.reader
+        if reader not in known
+    ]

@@ -16,7 +16,7 @@ from math import ceil, prod
 from pathlib import Path
 from typing import Any, Final
 
-from nexuslims_pipeline.extraction.hdf5 import complete
+from nexuslims_pipeline.extraction.layouts.hdf5 import complete
 from nexuslims_pipeline.extraction.model import ExtractionError
 
 MOST_MEMBERS: Final = 1 << 20

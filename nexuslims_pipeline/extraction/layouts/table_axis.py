@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from nexuslims_pipeline.extraction.facts import Facts
-from nexuslims_pipeline.extraction.spectra import Spectra
+from nexuslims_pipeline.extraction.layouts.spectra import Spectra
 from nexuslims_pipeline.signals import Axis, Pixels
 
 STEPS_AGREE: Final = 0.01

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final
 
 from nexuslims_pipeline.extraction.facts import Facts
-from nexuslims_pipeline.extraction.table_axis import axis_through
+from nexuslims_pipeline.extraction.layouts.table_axis import axis_through
 from nexuslims_pipeline.extraction.vendor_text import decode
 from nexuslims_pipeline.metadata.units import tidy
 from nexuslims_pipeline.signals import Pixels, Signal

@@ -9,8 +9,8 @@ from math import ceil, isfinite
 from pathlib import Path
 from typing import Any, Final
 
-from nexuslims_pipeline.extraction.ebsd import Grid, warn_of_missing
 from nexuslims_pipeline.extraction.facts import Facts
+from nexuslims_pipeline.extraction.layouts.ebsd import Grid, warn_of_missing
 
 HEAD_BYTES: Final = 256 << 10
 """Lines from which the grid is taken."""

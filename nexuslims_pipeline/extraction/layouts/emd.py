@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from nexuslims_pipeline.extraction.facts import ELECTRONVOLTS, METRES, Facts, is_reciprocal
-from nexuslims_pipeline.extraction.hdf5 import complete, ensure_own_numbers, plain_value, resolved
+from nexuslims_pipeline.extraction.layouts.hdf5 import complete, ensure_own_numbers, plain_value, resolved
 from nexuslims_pipeline.extraction.model import ExtractionError
 from nexuslims_pipeline.extraction.vendor_text import measured
 from nexuslims_pipeline.metadata.units import tidy

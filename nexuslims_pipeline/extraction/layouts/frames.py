@@ -4,7 +4,7 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
-from nexuslims_pipeline.extraction.hdf5 import complete
+from nexuslims_pipeline.extraction.layouts.hdf5 import complete
 
 
 class Frames:

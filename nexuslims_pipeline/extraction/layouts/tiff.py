@@ -6,8 +6,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts
-from nexuslims_pipeline.extraction.model import Extractor
-from nexuslims_pipeline.extraction.raster import (
+from nexuslims_pipeline.extraction.layouts.raster import (
     TIFF_MAGIC,
     Raster,
     first_tags,
@@ -16,6 +15,7 @@ from nexuslims_pipeline.extraction.raster import (
     tiff_page,
     unread_tags,
 )
+from nexuslims_pipeline.extraction.model import Extractor
 from nexuslims_pipeline.extraction.vendor_text import decode, moment
 from nexuslims_pipeline.signals import Axis, DatasetType, Pixels, Signal, Source
 

@@ -8,8 +8,8 @@ from math import degrees, isfinite
 from typing import Any, Final
 
 from nexuslims_pipeline.extraction.facts import Facts
-from nexuslims_pipeline.extraction.frames import cut_off, present_part
-from nexuslims_pipeline.extraction.hdf5 import Unread, is_hdf5, open_hdf5, plain_value, resolved
+from nexuslims_pipeline.extraction.layouts.frames import cut_off, present_part
+from nexuslims_pipeline.extraction.layouts.hdf5 import Unread, is_hdf5, open_hdf5, plain_value, resolved
 from nexuslims_pipeline.extraction.model import ExtractionError
 from nexuslims_pipeline.extraction.vendor_text import number
 from nexuslims_pipeline.signals import Axis, DatasetType, Pixels, Signal, Source

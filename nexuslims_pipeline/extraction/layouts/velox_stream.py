@@ -8,7 +8,7 @@ after the very last pixel may be missing. https://hyperspy.org/rosettasciio/user
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from nexuslims_pipeline.extraction.hdf5 import complete
+from nexuslims_pipeline.extraction.layouts.hdf5 import complete
 
 MARK: Final = 65535
 BLOCK: Final = 1 << 20

@@ -9,7 +9,7 @@ from math import prod
 from typing import Any, Final
 from urllib.parse import unquote
 
-from nexuslims_pipeline.extraction.hdf5 import ensure_own_numbers, resolved
+from nexuslims_pipeline.extraction.layouts.hdf5 import ensure_own_numbers, resolved
 from nexuslims_pipeline.extraction.model import ExtractionError
 from nexuslims_pipeline.extraction.vendor_text import ELEMENTS, decode, number
 
