@@ -11,7 +11,6 @@ from nexuslims_pipeline.extraction.model import ExtractionError
 from nexuslims_pipeline.metadata.elements import ELEMENTS as ELEMENTS  # noqa: PLC0414 - formats know it by this module
 from nexuslims_pipeline.signals import Source
 
-MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 LARGEST: Final = 1e15
 """No instrument means a number beyond this, whatever the unit: vendors write rows of nines for "unknown"."""
 FIRST_YEAR, END_YEAR = 1960, 2100
