@@ -54,6 +54,8 @@ class Pixels:
 
     array: Any
     axes: tuple[Axis, ...]
+    quantity: str = "Counts"
+    """What the numbers are, with their unit, for the axis of a plot."""
 
     @property
     def signal_dimension(self) -> int:

@@ -18,6 +18,8 @@ from nexuslims_pipeline.previews.sampling import TooCoarse
 from nexuslims_pipeline.previews.tones import has_colours
 from nexuslims_pipeline.signals import Axis, Pixels, Signal
 
+TIMES = frozenset({"ps", "ns", "µs", "ms", "s", "min", "h"})
+"""Units of an axis along which time passes."""
 SIZE = 500
 """Longest side of a preview in pixels."""
 _TITLE = 44
@@ -96,7 +98,7 @@ def _view(pixels: Pixels) -> View:
         range(size) if index >= outer or index in scan else range(size // 2, size // 2 + 1)
         for index, size in enumerate(map(int, array.shape))
     )
-    return View(array, axes, outer, tuple(scan), window)
+    return View(array, axes, outer, tuple(scan), window, pixels.quantity)
 
 
 def _maps(signal: Signal, view: View | None) -> Image.Image | None:
@@ -170,8 +172,8 @@ def _facts(signal: Signal, view: View | None) -> str:
         return f"{kind}, {' × '.join(map(str, reversed(shape)))} px{maps}"
     outer = [axis.size for axis in view.axes[: view.outer] if axis.size > 1]
     if view.is_curve:
-        kind = "Line scan" if len(outer) == 1 else kind
-        size = f"{view.axes[-1].size} channels"
+        kind = kind if len(outer) != 1 else "Time series" if view.axes[view.scan[0]].units in TIMES else "Line scan"
+        size = f"{view.axes[-1].size} {'channels' if view.quantity == 'Counts' else 'values'}"
     else:
         size = f"{view.axes[-1].size} × {view.axes[-2].size} px"
     if not outer:

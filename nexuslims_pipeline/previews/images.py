@@ -37,6 +37,8 @@ class View:
     """Which of these are shown and have more than one index: at most two."""
     window: tuple[range, ...]
     """Indices for each dimension; one index for each axis that is neither scanned nor signal."""
+    quantity: str = "Counts"
+    """What the numbers are."""
 
     @property
     def is_curve(self) -> bool:

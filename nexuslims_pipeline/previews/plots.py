@@ -236,17 +236,17 @@ def _number(tick: float, ticks: list[float]) -> str:
 def draw_spectrum(view: View, box: Box, is_eds: bool) -> Image.Image | None:
     """Draw one spectrum: the last axis at the one index that the view leaves along the others."""
     part = sample(view.array, view.wanted(1, MOST_CHANNELS), window=view.window)
-    return _spectrum(view.axes[-1], part.picked[-1], part.values.reshape(-1), box, is_eds)
+    return _spectrum(view.axes[-1], part.picked[-1], part.values.reshape(-1), box, is_eds, view.quantity)
 
 
 def _spectrum(
-    axis: Axis, channels: range, counts: NDArray[Any], box: Box, is_eds: bool, label_of_counts: str = "Counts"
+    axis: Axis, channels: range, counts: NDArray[Any], box: Box, is_eds: bool, quantity: str
 ) -> Image.Image | None:
     """Plot `counts` over the coordinates of `channels`."""
     x, label = coordinates(axis, np.array(channels))
     strobe = _STROBE_EV * {"eV": 1.0, "keV": 1e-3}.get(unit_of(axis), 0.0) if is_eds else 0.0
     counted = np.abs(x) >= strobe
-    return line_plot(x, counts, (label, label_of_counts), box, counted if counted.any() else None)
+    return line_plot(x, counts, (label, quantity), box, counted if counted.any() else None)
 
 
 def draw_line_scan(view: View, box: Box) -> Image.Image | None:
@@ -303,5 +303,5 @@ def draw_mean_spectrum(
     if spectra is None:
         part = sample(view.array, view.wanted(16, MOST_CHANNELS), window=view.window, summed=view.scan, limit=limit)
         channels, spectra = part.picked[channel], part.values
-    label = "Mean counts" if view.scan else "Counts"
+    label = f"Mean {view.quantity.lower()}" if view.scan and view.quantity == "Counts" else view.quantity
     return _spectrum(view.axes[-1], channels, mean(spectra, positions), box, is_eds, label)

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Final
 from nexuslims_pipeline.extraction.facts import Facts
 from nexuslims_pipeline.extraction.layouts.table_axis import axis_through
 from nexuslims_pipeline.extraction.vendor_text import decode
-from nexuslims_pipeline.metadata.units import tidy
+from nexuslims_pipeline.metadata.units import tidy, unit_registry
 from nexuslims_pipeline.signals import Pixels, Signal
 
 READ_LIMIT: Final = 32 << 20
@@ -167,7 +167,10 @@ def log_signal(table: LogTable, seconds: Any, units: dict[str, str], facts: Fact
     if len(times) > 1:
         facts.add("Duration", round(float(times[-1] - times[0]), 3), "s")
     signal = Signal("Misc", "Environment_Log", shape=(table.rows, len(courses)))
-    signal.pixels = _course(table, seconds, _main(courses)) if courses else None
+    if courses:
+        name = _main(courses)
+        unit = f" ({unit_registry().Unit(units[name]):~})" if units[name] and "(" not in name else ""
+        signal.pixels = _course(table, seconds, name, f"{name}{unit}")
     return facts.give_to(signal)
 
 
@@ -209,7 +212,7 @@ def _main(courses: dict[str, Any]) -> str:
     )
 
 
-def _course(table: LogTable, seconds: Any, name: str) -> Pixels | None:
+def _course(table: LogTable, seconds: Any, name: str, label: str) -> Pixels | None:
     """Values of a column at evenly spaced times, since the lines of a log are not."""
     import numpy as np
 
@@ -217,7 +220,8 @@ def _course(table: LogTable, seconds: Any, name: str) -> Pixels | None:
     known = np.isfinite(values) & np.isfinite(seconds)
     times, values = seconds[known], values[known]
     if len(times) < 2 or not np.all(np.diff(times) >= 0):
-        return Pixels(values, (axis_through(range(len(values)), "Entry", "", Facts()),)) if len(values) else None
+        axes = (axis_through(range(len(values)), "Entry", "", Facts()),)
+        return Pixels(values, axes, label) if len(values) else None
     even = np.linspace(times[0], times[-1], len(times))
     axis = axis_through(even.tolist(), "Time", "s", Facts())
-    return Pixels(np.interp(even, times, values), (axis,)) if axis.units else None
+    return Pixels(np.interp(even, times, values), (axis,), label) if axis.units else None
