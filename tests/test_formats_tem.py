@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nexuslims_pipeline.demo.digital_micrograph import Calibration, digital_micrograph
@@ -444,6 +444,7 @@ def test_values_that_are_no_numbers_cost_only_themselves(tmp_path: Path) -> None
 
 
 @settings(max_examples=300, deadline=None)
+@example(cut=1.0, flips=[(0.6873263477405099, 1)])
 @given(
     cut=st.floats(0, 1), flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=3)
 )

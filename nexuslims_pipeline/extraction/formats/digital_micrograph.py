@@ -616,12 +616,11 @@ def _unambiguous(
     """
     if len(walls) == 1:
         return walls[0]
-    first_number = int(texts[0].lstrip("0").split("/")[0]) if "/" in texts[0] else 0
-    month_first, day_first = walls if first_number == walls[0].month else walls[::-1]
+    month_first, day_first = walls if _first_number(texts[0]) == walls[0].month else walls[::-1]
     for text in _other_dates(image.tags):
         days = readings(text, "00:00")
         if len(days) == 1:
-            return day_first if days[0].day == int(text.split("/")[0]) else month_first
+            return day_first if days[0].day == _first_number(text) else month_first
     written = modified.replace(tzinfo=None)
     beside = (written, *_other_moments(image.tags))
     near = [wall for wall in walls if any(abs(wall - each) < NEAR for each in beside)]
@@ -634,6 +633,11 @@ def _unambiguous(
     order = "day" if is_day_first else "month"
     facts.warnings["Creation Time"] = f"{texts[0]!r} was read with the {order} first, as its spelling suggests"
     return day_first if is_day_first else month_first
+
+
+def _first_number(date: str) -> int:
+    found = re.search(r"[0-9]+", date)
+    return int(found[0]) if found else 0
 
 
 def _other_moments(tags: dict[str, Any]) -> Iterator[datetime]:
