@@ -11,7 +11,6 @@ from nexuslims_pipeline.extraction.vendor_text import (
     decode,
     filetime,
     local_time,
-    mac_time,
     moment,
     number,
     ole_date,
@@ -176,7 +175,6 @@ def test_any_text_is_a_date_or_refused(date: str, time: str) -> None:
 def test_counts_since_the_epochs_of_many_systems(when: datetime) -> None:
     instant = when.replace(tzinfo=UTC)
     assert filetime(round((instant - datetime(1601, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1)) * 10) == instant
-    assert mac_time((instant - datetime(1904, 1, 1, tzinfo=UTC)).total_seconds()) == instant
     assert unix_time(instant.timestamp()) == instant
     assert abs(ole_date((when - datetime(1899, 12, 30)) / timedelta(days=1)) - when) < timedelta(milliseconds=1)
 
@@ -184,10 +182,9 @@ def test_counts_since_the_epochs_of_many_systems(when: datetime) -> None:
 def test_documented_counts() -> None:
     assert filetime(116444736000000000) == datetime(1970, 1, 1, tzinfo=UTC)
     assert ole_date(36526.25) == datetime(2000, 1, 1, 6)
-    assert mac_time(2082844800) == datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("read", [filetime, ole_date, mac_time, unix_time])
+@pytest.mark.parametrize("read", [filetime, ole_date, unix_time])
 @pytest.mark.parametrize("count", [-(10**30), float("nan"), float("inf"), 10**25])
 def test_counts_that_are_no_date_are_refused_in_words(read, count) -> None:
     with pytest.raises(ValueError, match="the file says"):

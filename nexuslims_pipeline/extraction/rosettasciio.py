@@ -11,7 +11,6 @@ in s.
 import contextlib
 import math
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone, tzinfo
 from importlib import import_module
@@ -101,10 +100,6 @@ class RosettaSciIOExtractor(Extractor):
     """Whether its lazy mode is cheaper than reading everything."""
     is_hdf5: ClassVar[bool] = False
     """Whether the file is HDF5, to be walked through before."""
-    stage_unit: ClassVar[str] = "mm"
-    """Unit of the stage's position, where the reader passes on the vendor's."""
-    companion_suffixes: ClassVar[tuple[str, ...]] = ()
-    """Endings of files of the same stem that the reader opens by itself."""
 
     def check(self, source: Source) -> int:
         """Refuse what the reader must not see; bytes of numbers that reading all of it would give.
@@ -161,7 +156,6 @@ class RosettaSciIOExtractor(Extractor):
 
     def extract(self, source: Source) -> list[Signal]:
         """Every signal that the reader gives; the first known time of acquisition is that of all."""
-        self._refuse_foreign_companions(source.path)
         dictionaries = self._load(source.path, self.check(source))
         signals = [self.refine(self._signal(each), each, source) for each in dictionaries]
         if not signals:
@@ -171,14 +165,6 @@ class RosettaSciIOExtractor(Extractor):
         for signal in signals:
             signal.acquired = signal.acquired or dated
         return signals
-
-    def _refuse_foreign_companions(self, path: Path) -> None:
-        """Stop a reader from following a companion out of the folder."""
-        for name in sorted({path.with_suffix(ending).name for ending in self.companion_suffixes} - {path.name}):
-            with contextlib.suppress(FileNotFoundError, ValueError):
-                if not stat.S_ISREG(path.with_name(name).lstat().st_mode):
-                    msg = f"its companion {name} is a link or no regular file, which is not followed"
-                    raise ExtractionError(msg)
 
     def _load(self, path: Path, size: int) -> list[dict[str, Any]]:
         """Call the reader: lazily where it can and the file allows it, at once where the numbers are few."""
@@ -208,7 +194,7 @@ class RosettaSciIOExtractor(Extractor):
         self.complete(metadata, original)
         axes, order = _axes(data, dictionary.get("axes") or [], metadata)
         facts = Facts()
-        _add_instrument(facts, metadata, self.stage_unit)
+        _add_instrument(facts, metadata)
         _add_general(facts, metadata)
         facts.add_axes(axes)
         dataset_type = self.dataset_type(axes, metadata, getattr(data.dtype, "kind", ""))
@@ -328,7 +314,7 @@ def column_of(metadata: Mapping[str, Any]) -> str:
     return present[0] if present else signal_type[-3:] if signal_type[-4:] in ("_SEM", "_TEM") else ""
 
 
-def _add_instrument(facts: Facts, metadata: Mapping[str, Any], stage_unit: str) -> None:
+def _add_instrument(facts: Facts, metadata: Mapping[str, Any]) -> None:
     """Everything in ``Acquisition_instrument``: named values as fields, the rest as extensions."""
     instrument = metadata.get("Acquisition_instrument")
     for path, value in _leaves(instrument) if isinstance(instrument, Mapping) else ():
@@ -344,8 +330,6 @@ def _add_instrument(facts: Facts, metadata: Mapping[str, Any], stage_unit: str) 
         name, unit = known
         if name == "stage_alpha" and column == "SEM":
             name = "stage_tilt"
-        if inner in ("Stage.x", "Stage.y", "Stage.z"):
-            unit = stage_unit
         _add_in(facts, name, value, at(instrument, f"{path}_units") or unit)
 
 

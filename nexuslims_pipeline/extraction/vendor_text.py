@@ -384,20 +384,6 @@ def ole_date(days: float) -> datetime:
     return _sensible(_after(datetime(1899, 12, 30), days * 86400, days), days)  # noqa: DTZ001 - no zone is known
 
 
-def mac_time(seconds: float) -> datetime:
-    """Moment of seconds since 1904-01-01 00:00 UTC: LabVIEW's time stamps.
-
-    https://www.ni.com/en/support/documentation/supplemental/08/labview-timestamp-overview.html. Old Mac OS counts
-    from the same day on the instrument's clock: ``mac_time(seconds).replace(tzinfo=None)``.
-
-    Raises
-    ------
-    ValueError
-        As of `filetime`.
-    """
-    return _sensible(_after(datetime(1904, 1, 1, tzinfo=UTC), seconds, seconds), seconds)
-
-
 def unix_time(seconds: float) -> datetime:
     """Moment, in UTC, of seconds since 1970-01-01 00:00 UTC.
 

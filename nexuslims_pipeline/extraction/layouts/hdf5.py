@@ -78,15 +78,6 @@ def mentions(source: Source, head: bytes, *names: bytes) -> bool:
     return all(name in first for name in names)
 
 
-def text_of(value: Any) -> Any:
-    """An attribute or a small dataset's value as plain Python: bytes and arrays of one element unpacked."""
-    if hasattr(value, "shape") and value.shape in ((1,), (1, 1)):
-        value = value.reshape(-1)[0]
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace").strip("\0 ")
-    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
-
-
 def check_hdf5(path: Path) -> int:
     """Walk through an HDF5 file without leaving it.
 
