@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded, entry
 from nexuslims_pipeline.extraction.layouts.raster import TIFF_MAGIC, first_tags, read_image
-from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
+from nexuslims_pipeline.extraction.model import Extractor
 from nexuslims_pipeline.extraction.vendor_text import moment, number, parse_xml
 from nexuslims_pipeline.signals import Signal, Source
 
@@ -105,11 +105,7 @@ class FibicsAtlas(Extractor):
         """
         image = read_image(source.path, (XML_TAG,), XML_LIMIT)
         facts = Facts()
-        values: dict[str, str] = {}
-        try:
-            values = _values(parse_xml(image.tags.get(XML_TAG, b"").strip(b"\0 \r\n\t")))
-        except ExtractionError as fault:
-            facts.warnings["Vendor Metadata"] = f"It was not read: {fault}"
+        values = image.values_of(XML_TAG, lambda raw: _values(parse_xml(raw)), facts)
         facts.add_entries(ENTRIES, lambda place: values.get(place, ""))
         _add_aperture(facts)
         _add_pixel(values, facts)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final
 from nexuslims_pipeline.extraction.facts import Facts, bounded
 from nexuslims_pipeline.extraction.formats.phenom_elid import INSTRUMENT, PIXEL, SCAN
 from nexuslims_pipeline.extraction.layouts.raster import TIFF_MAGIC, first_tags, read_image
-from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
+from nexuslims_pipeline.extraction.model import Extractor
 from nexuslims_pipeline.extraction.vendor_text import moment, parse_xml
 from nexuslims_pipeline.signals import Signal, Source
 
@@ -50,11 +50,7 @@ class PhenomTiff(Extractor):
         """
         image = read_image(source.path, (XML_TAG,), XML_LIMIT)
         facts = Facts()
-        values: dict[str, str] = {}
-        try:
-            values = _values(parse_xml(image.tags.get(XML_TAG, b"").strip(b"\0 \r\n\t")))
-        except ExtractionError as fault:
-            facts.warnings["Vendor Metadata"] = f"It was not read: {fault}"
+        values = image.values_of(XML_TAG, lambda raw: _values(parse_xml(raw)), facts)
         values[VOLTAGE] = values.get(VOLTAGE, "").lstrip("-")
         facts.add_entries((*INSTRUMENT, *SCAN, *PIXEL), lambda place: values.get(place, ""))
         bar, rows = values.get("databarHeight", ""), image.raster.shape[-2]

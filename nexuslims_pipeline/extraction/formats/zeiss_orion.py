@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Final
 
 from nexuslims_pipeline.extraction.facts import Facts, bounded, entry
 from nexuslims_pipeline.extraction.layouts.raster import TIFF_MAGIC, first_tags, read_image
-from nexuslims_pipeline.extraction.model import ExtractionError, Extractor
+from nexuslims_pipeline.extraction.model import Extractor
 from nexuslims_pipeline.extraction.vendor_text import decode, parse_xml
 from nexuslims_pipeline.signals import Signal, Source
 
@@ -102,12 +102,7 @@ class ZeissOrion(Extractor):
         """
         image = read_image(source.path, (XML_TAG,), XML_LIMIT)
         facts = Facts()
-        values: dict[str, str] = {}
-        try:
-            text = decode(image.tags.get(XML_TAG, b"").strip(b"\0 \r\n\t"))[0]
-            values = _values(parse_xml(text.encode()))
-        except ExtractionError as fault:
-            facts.warnings["Vendor Metadata"] = f"It was not read: {fault}"
+        values = image.values_of(XML_TAG, lambda raw: _values(parse_xml(decode(raw)[0].encode())), facts)
         column = values.get("ColumnType", "") or "GFIS"
         facts.add_entries(ENTRIES, lambda place: values.get(place.replace("column.", f"{column}."), ""))
         facts.add("microscope", values.get("System.Model", "").strip("_"))

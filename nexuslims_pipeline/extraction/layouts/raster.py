@@ -319,6 +319,14 @@ class ImageFile:
     """Content of the tags that were asked for and are there."""
     warnings: Mapping[str, str]
 
+    def values_of(self, code: int, read: Callable[[bytes], dict[str, str]], facts: Facts) -> dict[str, str]:
+        """What `read` makes of a tag's text; nothing but a warning where that text is damaged."""
+        try:
+            return read(self.tags.get(code, b"").strip(b"\0 \r\n\t"))
+        except ExtractionError as fault:
+            facts.warnings["Vendor Metadata"] = f"It was not read: {fault}"
+            return {}
+
     def give_to(self, signal: Signal, facts: Facts) -> Signal:
         """`signal` with the facts, the image and its calibration: pixel and field size each from the other."""
         rows, columns = self.raster.shape[-2:]
