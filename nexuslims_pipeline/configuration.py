@@ -16,15 +16,15 @@ from zoneinfo import available_timezones
 
 import certifi
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AnyHttpUrl, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from nexuslims_pipeline.files import write_bytes
 from nexuslims_pipeline.instruments import ConfigurationError, Instruments, load_instruments
 from nexuslims_pipeline.sessions.server_config import NemoServerConfig
 
-ELSEWHERE = ("CDCS", "ELABFTW", "LABARCHIVES", "EMAIL", "EXPORT")
-"""Prefixes of NexusLIMS's variables for destinations and mail, which a site may leave set."""
+ELSEWHERE = ("EMAIL",)
+"""Prefixes of NexusLIMS's variables for mail, which a site may leave set."""
 RETIRED = frozenset({"NX_DB_PATH", "NX_TEST_MODE", "NX_LOG_PATH"})
 """NexusLIMS's variables without a meaning here: Dagster keeps the state and the logs."""
 SERVER_VARIABLES = ("ADDRESS", "TOKEN", "TZ", "NAME", "STRFTIME_FMT", "STRPTIME_FMT")
@@ -80,6 +80,55 @@ class Settings(BaseSettings):
     storage_poll_seconds: int = Field(default=300, ge=30)
     """Time between two looks at an instrument's folder."""
 
+    export_strategy: Literal["all", "first_success", "best_effort"] = "all"
+    """Which destinations must hold a record for its session to count as published."""
+    publish_poll_seconds: int = Field(default=60, ge=30)
+    """Time between two looks for what a destination does not hold yet."""
+
+    cdcs_url: AnyHttpUrl | None = None
+    """Address of a CDCS; with it and a token, records are published there."""
+    cdcs_token: SecretStr | None = None
+    """Token of a CDCS superuser (without superuser rights, records cannot be handed to their users)."""
+    cdcs_template: str = "nexus-experiment"
+    """Title of the CDCS template of records."""
+    cdcs_workspace: str = "Global Public Workspace"
+    """Title of the CDCS workspace that records are put into, with `cdcs_assign_to_public_workspace`."""
+    cdcs_assign_to_public_workspace: bool = True
+    """Whether records are put into the workspace; otherwise they belong to their owner alone."""
+    cdcs_user_owned_records: bool = False
+    """Hand each record to the CDCS account of its user, which is made when there is none."""
+    cdcs_blobs: bool = False
+    """Upload the previews too."""
+
+    elabftw_url: AnyHttpUrl | None = None
+    """Address of an eLabFTW; with it and a key, sessions are published there."""
+    elabftw_api_key: SecretStr | None = None
+    """API key of eLabFTW that may write."""
+    elabftw_experiment_category: int | None = Field(default=None, ge=1)
+    """Number of the category of experiments."""
+    elabftw_experiment_status: int | None = Field(default=None, ge=1)
+    """Number of the status of experiments."""
+
+    labarchives_url: AnyHttpUrl = AnyHttpUrl("https://api.labarchives.com/api")
+    """Root of the LabArchives API of the site's region."""
+    labarchives_access_key_id: str | None = None
+    """Identifier of the institution's LabArchives key."""
+    labarchives_access_password: SecretStr | None = None
+    """Secret that LabArchives calls are signed with."""
+    labarchives_user_id: SecretStr | None = None
+    """LabArchives uid of the service account, for users without their own."""
+    labarchives_notebook_id: str | None = None
+    """Notebook of the service account."""
+    labarchives_users_file: Path | None = None
+    """YAML table of users who have their sessions in a notebook of their own."""
+
+    crates_path: Path | None = None
+    """Folder for an RO-Crate (``.eln``) and DataCite metadata of each session; without it none are made."""
+    crates_doi_prefix: str = "10.5072"
+    """Prefix of the identifiers in the DataCite metadata; 10.5072 is the one for tests."""
+    facility_name: str = "Electron microscopy facility"
+    """Name of the facility, as publisher."""
+
     cert_bundle_file: Path | None = None
     """PEM file with further certificate authorities."""
     cert_bundle: str | None = None
@@ -108,7 +157,7 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return value.resolve()
 
-    @field_validator("data_path", "records_path", "instruments_file")
+    @field_validator("data_path", "records_path", "instruments_file", "crates_path")
     @classmethod
     def _path_is_absolute(cls, value: Path | None) -> Path | None:
         return value.absolute() if value is not None else None
@@ -121,7 +170,7 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return value.absolute() if value is not None else None
 
-    @field_validator("cert_bundle_file")
+    @field_validator("cert_bundle_file", "labarchives_users_file")
     @classmethod
     def _bundle_exists(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_file():
@@ -131,7 +180,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _store_lies_outside_raw_data(self) -> Self:
-        for name, folder in (("NX_DATA_PATH", self.data_path), ("NX_RECORDS_PATH", self.records_folder)):
+        written = [("NX_DATA_PATH", self.data_path), ("NX_RECORDS_PATH", self.records_folder)]
+        written += [("NX_CRATES_PATH", self.crates_path)] if self.crates_path else []
+        for name, folder in written:
             if folder.resolve().is_relative_to(self.instrument_data_path):
                 msg = f"{name} lies below NX_INSTRUMENT_DATA_PATH, which is never written; choose another folder"
                 raise ValueError(msg)

@@ -23,9 +23,10 @@ from nexuslims_pipeline.configuration import Settings
 from nexuslims_pipeline.jobs import build_sessions
 from nexuslims_pipeline.sessions.asked import Memory
 from resources.harvest import answers_due, discover, files_due, left_over, watched
-from resources.nemo import BRIEF, NemoError, NemoResource
+from resources.nemo import NemoError, NemoResource
 from resources.storage import InstrumentStorage
 from resources.store import Store
+from resources.web import BRIEF
 
 NEW_SESSION, CHANGED_FILES, HARVESTED = "10", "5", "0"
 """Priorities of runs: today's sessions overtake changed files, and both overtake a harvest of the past."""

@@ -5,25 +5,21 @@ endpoint and filters in the style of NEMO's API (``start__gte``, ``tool_id__in``
 that it does not know and answers with everything, so that every filter is applied here once more.
 """
 
-import email.utils
 import json
 import logging
 import operator
-import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
-from urllib.parse import unquote, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import unquote, urlencode, urljoin, urlsplit
 from zoneinfo import ZoneInfo
 
-import requests
 from dagster import ConfigurableResource
 from pydantic import SecretStr
-from requests.auth import AuthBase
-from urllib3.exceptions import HTTPError, TimeoutError  # noqa: A004
 
 from nexuslims_pipeline.configuration import settings
 from nexuslims_pipeline.instruments import ConfigurationError
@@ -40,17 +36,26 @@ from nexuslims_pipeline.sessions.usage import (
     storable,
     trimmed,
 )
+from resources.web import (
+    LARGEST,
+    MOST_TRIES,
+    PATIENT,
+    Answer,
+    HeaderToken,
+    MisdirectedError,
+    PassingTroubleError,
+    Patience,
+    TooLargeError,
+    UntrustedError,
+    Web,
+    WebError,
+)
 
 Filter: TypeAlias = datetime | int | bool | Collection[int]
 
-LARGEST = 200 * 2**20
-"""Bytes that are read of one answer."""
 MOST_PAGES = 1000
-LONGEST_PAUSE = 60.0
-"""Seconds that a server may ask us to wait."""
 PASSING = frozenset({429, 500, 502, 503, 504})
 """Status codes that may pass."""
-MOST_TRIES = 10
 TRIES_AFTER_500 = 2
 """An internal error is more often a fault of NEMO than of the moment."""
 ENDPOINTS = {
@@ -335,44 +340,6 @@ class FolderNemo(NemoServer):
         return rows
 
 
-class Patience(NamedTuple):
-    """How long a server may take; all in seconds."""
-
-    connect: float
-    read: float
-    """Until the next bytes."""
-    total: float
-    """Until the last byte of one answer."""
-    pauses: tuple[float, ...]
-    """Before each further try of a request."""
-
-
-PATIENT = Patience(connect=5, read=30, total=120, pauses=(1, 2, 4, 8))
-"""For a run, which has time."""
-BRIEF = Patience(connect=5, read=10, total=20, pauses=(1,))
-"""For a sensor, which is stopped after a minute and looks again anyway."""
-
-
-class _Token(AuthBase):
-    """The token, kept out of headers that are printed and safe from a ``.netrc``."""
-
-    def __init__(self, token: SecretStr) -> None:
-        self._token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Token {self._token.get_secret_value()}"
-        return request
-
-
-class _PassingTroubleError(Exception):
-    """A try that failed in a way that may pass."""
-
-    def __init__(self, reason: str, *, pause: float = 0.0, tries: int = MOST_TRIES) -> None:
-        super().__init__(reason)
-        self.pause = pause
-        self.tries = tries
-
-
 class HttpNemo(NemoServer):
     """A NEMO server on the network.
 
@@ -399,12 +366,14 @@ class HttpNemo(NemoServer):
         super().__init__(config)
         self._address = config.address
         self._strftime_format = config.strftime_format
-        self._patience = patience
-        self._sleep = sleep
-        self._verify = verify
-        self._session = requests.Session()
         self._token = config.token or SecretStr("-")
-        self._session.auth = _Token(self._token)
+        self._web = Web(
+            f"NEMO server '{self.name}'",
+            auth=HeaderToken(self._token, "Token "),
+            verify=verify,
+            patience=patience,
+            sleep=sleep,
+        )
 
     def __repr__(self) -> str:
         return f"HttpNemo({self.name!r}, {self._address!r})"
@@ -452,89 +421,42 @@ class HttpNemo(NemoServer):
 
     def _get(self, endpoint: str, query: str) -> tuple[list[Any], str | None]:
         url = urljoin(self._address, f"{endpoint}/") + (f"?{query}" if query else "")
-        tries = 0
-        while True:
-            try:
-                return self._try(endpoint, url)
-            except _PassingTroubleError as trouble:
-                reason = str(trouble)
-                if tries >= min(trouble.tries, len(self._patience.pauses)) or trouble.pause > self._patience.total:
-                    break
-                pause = max(self._patience.pauses[tries] * random.uniform(0.75, 1.25), trouble.pause)
-            tries += 1
-            _log.info("NEMO server '%s': %s; trying again in %.1f s", self.name, reason, pause)
-            self._sleep(pause)
-        msg = (
-            f"NEMO server '{self.name}' ({self._address}) does not answer: {reason}. The pipeline tries "
-            "again by itself; if this goes on, see whether NEMO runs and the address is right."
-        )
-        raise NemoUnavailableError(msg)
-
-    def _try(self, endpoint: str, url: str) -> tuple[list[Any], str | None]:
-        deadline = time.monotonic() + self._patience.total
         try:
-            with self._open(url) as response:
-                content = self._read(response, deadline)
-        except (requests.RequestException, HTTPError, ValueError) as error:
-            reason, distrusted = _in_words(error), "CERTIFICATE_VERIFY_FAILED" in str(error)
-        else:
-            return self._understood(endpoint, response, content)
-        # Not within the handler: the error holds the request, and the request the token.
-        if distrusted:
-            msg = (
-                f"The certificate of NEMO server '{self.name}' is not trusted; put that of its authority "
-                "into NX_CERT_BUNDLE_FILE."
-            )
-            raise NemoRefusedError(msg)
-        raise _PassingTroubleError(reason)
+            return self._web.ask("GET", url, partial(self._understood, endpoint), repeat=True)
+        except WebError as error:
+            raise self._in_words(error) from None  # the cause may hold the request, and the request the token
 
-    def _open(self, url: str) -> requests.Response:
-        """Send the request, following redirects on the same server only: the token goes nowhere else."""
-        for _ in range(5):
-            response = self._session.get(
-                url,
-                verify=self._verify,
-                timeout=(self._patience.connect, self._patience.read),
-                stream=True,
-                allow_redirects=False,
-            )
-            if not response.is_redirect:
-                return response
-            target = urljoin(url, response.headers["location"])
-            response.close()
-            if not _same_server(url, target):
-                msg = (
-                    f"NEMO server '{self.name}' sends us on to {_without_query(target)}, another server "
-                    "or a login page; correct NX_NEMO_ADDRESS_n or the server's redirect."
+    def _in_words(self, error: WebError) -> NemoError:
+        whom = f"NEMO server '{self.name}'"
+        match error:
+            case UntrustedError():
+                return NemoRefusedError(
+                    f"The certificate of {whom} is not trusted; put that of its authority into NX_CERT_BUNDLE_FILE."
                 )
-                raise NemoRefusedError(msg)
-            url = target
-        msg = f"NEMO server '{self.name}' redirects in circles; correct NX_NEMO_ADDRESS_n."
-        raise NemoRefusedError(msg)
+            case MisdirectedError() if str(error):
+                return NemoRefusedError(
+                    f"{whom} sends us on to {error}, another server or a login page; correct NX_NEMO_ADDRESS_n or the "
+                    "server's redirect."
+                )
+            case MisdirectedError():
+                return NemoRefusedError(f"{whom} redirects in circles; correct NX_NEMO_ADDRESS_n.")
+            case TooLargeError():
+                return NemoRefusedError(f"{whom} sends more than {LARGEST >> 20} MiB; ask for a shorter time.")
+        return NemoUnavailableError(
+            f"{whom} ({self._address}) does not answer: {error}. The pipeline tries again by itself; if this goes on, "
+            "see whether NEMO runs and the address is right."
+        )
 
-    def _read(self, response: requests.Response, deadline: float) -> bytes:
-        content = bytearray()
-        while chunk := response.raw.read1(2**16, decode_content=True):
-            content += chunk
-            if len(content) > LARGEST:
-                msg = f"NEMO server '{self.name}' sends more than {LARGEST >> 20} MiB; ask for a shorter time."
-                raise NemoRefusedError(msg)
-            if time.monotonic() > deadline:
-                raise _PassingTroubleError(f"no whole answer within {self._patience.total:g} s")
-        return bytes(content)
-
-    def _understood(self, endpoint: str, response: requests.Response, content: bytes) -> tuple[list[Any], str | None]:
-        status = response.status_code
-        if status in PASSING:
-            pause = min(_retry_after(response.headers.get("Retry-After")), LONGEST_PAUSE)
-            tries = TRIES_AFTER_500 if status == 500 else MOST_TRIES
-            raise _PassingTroubleError(f"it answers with status {status}", pause=pause, tries=tries)
-        if status != requests.codes.ok:
-            raise NemoRefusedError(self._refusal(endpoint, status, content))
+    def _understood(self, endpoint: str, answer: Answer) -> tuple[list[Any], str | None]:
+        if answer.status in PASSING:
+            tries = TRIES_AFTER_500 if answer.status == 500 else MOST_TRIES
+            raise PassingTroubleError(f"it answers with status {answer.status}", pause=answer.pause(), tries=tries)
+        if answer.status != 200:
+            raise NemoRefusedError(self._refusal(endpoint, answer.status, answer.content))
         try:
-            return _page(json.loads(content))
-        except (ValueError, RecursionError):
-            raise _PassingTroubleError("its answer is cut off or no JSON") from None
+            return _page(answer.json())
+        except ValueError:
+            raise PassingTroubleError("its answer is cut off or no JSON") from None
 
     def _refusal(self, endpoint: str, status: int, content: bytes) -> str:
         whom = f"NEMO server '{self.name}'"
@@ -621,40 +543,3 @@ def _by_number(rows: Iterable[Row]) -> list[Row]:
 
 def _numbers(rows: Iterable[Row], *fields: str) -> set[int]:
     return {number for row in rows for field in fields if (number := row_id(row.get(field)))}
-
-
-def _same_server(url: str, target: str) -> bool:
-    """Whether `target` is the server of `url`, or the same one over TLS."""
-    here, there = urlsplit(url), urlsplit(target)
-    if (here.scheme, here.netloc) == (there.scheme, there.netloc):
-        return True
-    return (here.scheme, there.scheme) == ("http", "https") and here.netloc == there.netloc
-
-
-def _without_query(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
-
-
-def _retry_after(value: str | None) -> float:
-    """Seconds that a server asks us to wait: a number, or the date until which (RFC 9110, 10.2.3)."""
-    if value is None:
-        return 0.0
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        return (email.utils.parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):
-        return 0.0
-
-
-def _in_words(error: Exception) -> str:
-    match error:
-        case requests.exceptions.ConnectTimeout():
-            return "no connection in time"
-        case requests.exceptions.Timeout() | TimeoutError():
-            return "no answer in time"
-        case requests.exceptions.ConnectionError():
-            return "no connection"
-        case _:
-            return f"the connection broke ({type(error).__name__})"

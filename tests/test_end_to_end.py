@@ -27,7 +27,8 @@ from nexuslims_pipeline.definitions import build_definitions, resources_of
 from nexuslims_pipeline.records.schema import NAMESPACE, validate
 from nexuslims_pipeline.sensors import nemo_sensor, storage_sensor
 from resources import nemo as nemo_door
-from resources.nemo import PATIENT, HttpNemo, Patience
+from resources.nemo import HttpNemo
+from resources.web import PATIENT, Patience
 from resources.store import Store
 
 pytestmark = pytest.mark.server

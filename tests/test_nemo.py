@@ -30,15 +30,14 @@ from nexuslims_pipeline.sessions.resolve import claims_of, resolve_session
 from nexuslims_pipeline.sessions.server_config import NemoServerConfig
 from nexuslims_pipeline.sessions.usage import UsageEvent, UsageEventError, fingerprint
 from resources.nemo import (
-    PATIENT,
     FolderNemo,
     HttpNemo,
     NemoRefusedError,
     NemoServer,
     NemoUnavailableError,
-    Patience,
     open_server,
 )
+from resources.web import PATIENT, Patience
 
 pytestmark = pytest.mark.server
 
@@ -353,7 +352,7 @@ def test_token_goes_to_no_other_server_and_into_no_message(
         [lambda handler: handler.answer(400, f"no: {handler.headers['Authorization']}".encode())],
         [half_the_bytes] * 9,
     ]
-    told = [repr(server), str(vars(server)), repr(server._session.__dict__)]
+    told = [repr(server), str(vars(server)), repr(vars(server._web)), repr(vars(server._web._session))]
     for these in faults:
         proxy.faults, proxy.seen = [*these], []
         with pytest.raises((NemoRefusedError, NemoUnavailableError)) as caught:

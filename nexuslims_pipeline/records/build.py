@@ -74,7 +74,7 @@ def build_record(
     by_location = _by_location(datasets, activities)
     root = etree.Element(f"{{{NAMESPACE}}}Experiment", nsmap=NAMESPACES)
     root.set("pid", clean(session.key))
-    _add(root, "title", token(session.title or "") or _fallback_title(session, instrument_name, zone))
+    _add(root, "title", record_title(session, instrument_name, zone))
     _add(root, "id", str(_event_id(session)))
     _add_summary(root, session, instrument_name, zone)
     for sample in session.samples:
@@ -106,7 +106,10 @@ def _event_id(session: Session) -> int:
     return session.usage_event_id
 
 
-def _fallback_title(session: Session, instrument_name: str, zone: tzinfo) -> str:
+def record_title(session: Session, instrument_name: str, zone: tzinfo) -> str:
+    """Title of a record: the user's, else the instrument and the day."""
+    if title := token(session.title or ""):
+        return title
     day = session.start.astimezone(zone)
     date = f"{WEEKDAYS[day.weekday()]} {MONTHS[day.month - 1]}. {day.day:02}, {day.year}"
     return token(f"Experiment on the {instrument_name} on {date}")
