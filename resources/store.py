@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dagster import ConfigurableResource
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from nexuslims_pipeline.activities.model import Activity, Clustering
 from nexuslims_pipeline.extraction.sidecar import made_from
@@ -22,13 +23,29 @@ from nexuslims_pipeline.files import create, json_bytes, write_bytes
 from nexuslims_pipeline.instruments import ConfigurationError
 from nexuslims_pipeline.inventory.model import Inventory, InventoryEntry
 from nexuslims_pipeline.metadata.dataset import Dataset
+from nexuslims_pipeline.sessions.keys import event_of
 from nexuslims_pipeline.sessions.model import Session, SessionState
 from nexuslims_pipeline.sessions.usage import UsageEvent
 
 HEADER = b"nexuslims"
 TABLES = frozenset({"file_inventory", "file_metadata"})
 """Stages that are kept as Parquet; the others are JSON."""
+STAGES = ("usage_event", "session", "file_inventory", "file_metadata", "activities", "record", "session_status")
 Stage = TypeVar("Stage")
+
+
+class Tombstone(BaseModel):
+    """What stays of a session that was withdrawn."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    time: AwareDatetime
+    why: str
+    by_hand: bool = False
+    """Whether somebody asked for it: then it stays withdrawn whatever NEMO says."""
+    answers: str = ""
+    """SHA-256 of NEMO's answers at that time: when they change, the session is looked at again."""
 
 
 class MissingStageError(Exception):
@@ -63,6 +80,8 @@ class Store(ConfigurableResource[Any]):
 
     def register(self, server: str, event_id: int, key: str) -> str:
         """Key of a usage event, fixed when the event is first seen; `key` only if there is none yet."""
+        if buried := self._buried_key(server, event_id):
+            return buried
         path = self.root / "stages" / "session_key" / f"{server}-{event_id}.json"
         if (known := _read_json(path)) is not None:
             return str(known["key"])
@@ -73,7 +92,7 @@ class Store(ConfigurableResource[Any]):
     def key_of(self, server: str, event_id: int, default: str) -> str:
         """Key of a usage event that was seen before, else `default`."""
         known = _read_json(self.root / "stages" / "session_key" / f"{server}-{event_id}.json")
-        return str(known["key"]) if known else default
+        return str(known["key"]) if known else self._buried_key(server, event_id) or default
 
     def registered(self) -> list[tuple[str, int]]:
         """Server and number of every usage event that was ever seen, sorted."""
@@ -276,6 +295,43 @@ class Store(ConfigurableResource[Any]):
         for stage in ("record", "activities", "file_metadata", "file_inventory"):
             self._path(stage, key, "parquet" if stage in TABLES else "json").unlink(missing_ok=True)
 
+    # Withdrawal
+
+    def tombstone(self, key: str) -> Tombstone | None:
+        """What stays of a session that was withdrawn; None when it was not."""
+        content = _read_json(self._tombstone_path(key))
+        return Tombstone.model_validate(content) if content else None
+
+    def tombstones(self) -> list[str]:
+        """Keys of the sessions that were withdrawn, sorted."""
+        folder = self.root / "tombstones"
+        return sorted(e.name.removesuffix(".json") for e in os.scandir(folder)) if folder.is_dir() else []
+
+    def bury(self, tombstone: Tombstone) -> None:
+        """Remove all that there is of a session but its ledger; a tombstone stays.
+
+        Safe to repeat: the tombstone comes first, and from then on nothing of the session is published.
+        """
+        key = tombstone.key
+        write_bytes(self._tombstone_path(key), json_bytes(tombstone.model_dump(mode="json")))
+        self.forget_all_files(key)
+        for stage in (*STAGES, "failures", "unfinished"):
+            self._path(stage, key, "parquet" if stage in TABLES else "json").unlink(missing_ok=True)
+        server, event_id = event_of(key)
+        (self.root / "stages" / "session_key" / f"{server}-{event_id}.json").unlink(missing_ok=True)
+
+    def unbury(self, key: str) -> None:
+        """Remove the tombstone: consent is given again."""
+        self._tombstone_path(key).unlink(missing_ok=True)
+
+    def _tombstone_path(self, key: str) -> Path:
+        return self.root / "tombstones" / f"{key}.json"
+
+    def _buried_key(self, server: str, event_id: int) -> str:
+        """Key of a usage event whose session was withdrawn; empty if there is none."""
+        found = (self.root / "tombstones").glob(f"*_{server}-{event_id}.json")
+        return next((path.stem for path in found), "")
+
     # What a stage needs of those before it
 
     def require_usage_event(self, key: str) -> UsageEvent:
@@ -360,6 +416,8 @@ class Store(ConfigurableResource[Any]):
 
     def state(self, key: str) -> tuple[SessionState | None, str]:
         """How far a session got, with the reason; None when nothing is known of it or it was left unfinished."""
+        if tombstone := self.tombstone(key):
+            return SessionState.WITHDRAWN, tombstone.why
         if failure := self.failure(key):
             return SessionState.FAILED, f"{failure['asset']}: {failure['error']}"
         session = self.session(key)

@@ -22,6 +22,8 @@ class SessionState(StrEnum):
     """Files are still arriving, or none has come yet and the delay is not over."""
     NO_FILES_FOUND = "NO_FILES_FOUND"
     """The delay is over and no file came."""
+    WITHDRAWN = "WITHDRAWN"
+    """Consent was taken back, or somebody asked for it: all that was made is removed, a tombstone stays."""
     BUILT = "BUILT"
     """The record stands in the store."""
     FAILED = "FAILED"

@@ -111,4 +111,3 @@ class Destination(ABC):
     def check(self) -> list[str]:
         """What is wrong with the destination, in sentences that say the mend; changes nothing there."""
         return []
-

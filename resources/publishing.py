@@ -1,0 +1,337 @@
+"""Publishing: every destination holds each record exactly once, the newest, or not at all.
+
+Publish = write the intent to the ledger → find → create or update → write the result. A try that is cut off anywhere
+leaves an intent; the next one begins with `find` and ends in one copy. Which sessions are due is decided from the
+store and the ledger alone.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal, Protocol, TypeAlias
+
+from nexuslims_pipeline.publication.model import Link, Publication
+from resources.destinations.base import (
+    Destination,
+    DestinationError,
+    DestinationRefusedError,
+    Remote,
+)
+from resources.harvest import Due
+from resources.ledger import Entry, Failure, Ledger
+
+WAIT_FOR_LINK = timedelta(minutes=10)
+"""A copy waits so long for the first copy at a destination that it links to; then it goes without."""
+PROBE_AFTER = timedelta(minutes=15)
+"""While a destination is out of reach, one session at a time tries it."""
+
+Strategy: TypeAlias = Literal["all", "first_success", "best_effort"]
+_log = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """What there is to publish."""
+
+    def sessions(self) -> list[str]:
+        """Sessions with a record, sorted."""
+
+    def content(self, key: str, stages: Collection[str]) -> str | None:
+        """Text that changes with the record, and with what the given stages hold; None without a record."""
+
+    def built_at(self, key: str) -> datetime | None:
+        """When the record was last written; None without a record."""
+
+    def is_settled(self, key: str) -> bool:
+        """Whether the session is not just being built, and its last build did not fail."""
+
+    def is_withdrawn(self, key: str) -> bool:
+        """Whether nothing of the session may be anywhere."""
+
+    def publication(self, key: str, links: Mapping[str, Link]) -> Publication | None:
+        """All that is published of a session; None without a record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was done for one session at one destination."""
+
+    action: Literal["created", "updated", "unchanged", "withdrawn"]
+    remote: Remote | None
+    version: int = 0
+    surplus: int = 0
+    """Further copies that were found and removed."""
+
+
+class Publisher:
+    """Keeps one destination in step with the records.
+
+    Parameters
+    ----------
+    destination
+        Where to.
+    ledgers
+        Ledgers of all destinations, by name.
+    labels
+        What a copy at each destination is called, by name.
+    source
+        What there is to publish.
+    """
+
+    def __init__(
+        self, destination: Destination, ledgers: Mapping[str, Ledger], labels: Mapping[str, str], source: Source
+    ) -> None:
+        self.destination = destination
+        self.ledger = ledgers[destination.name]
+        self._linked = {name: ledgers[name] for name in destination.shows_links_of if name in ledgers}
+        self._labels = labels
+        self._source = source
+
+    def publish(self, key: str, *, again: bool = False, run_id: str = "") -> Result | None:
+        """Bring a session's copy in step: make it, change it, remove it, or see that it is there.
+
+        Parameters
+        ----------
+        key
+            The session.
+        again
+            Send the record even if the copy holds it already.
+        run_id
+            Run on whose behalf this is done.
+
+        Returns
+        -------
+        Result or None
+            None when there is neither a record nor a copy to withdraw.
+
+        Raises
+        ------
+        DestinationError
+            When it could not be done; the ledger keeps the reason.
+        """
+        with self.ledger.alone(key):
+            try:
+                if self._source.is_withdrawn(key):
+                    return self._withdraw(key)
+                return self._bring_up_to_date(key, again=again)
+            except Exception as fault:
+                self._note(key, fault, run_id)
+                raise
+
+    def _bring_up_to_date(self, key: str, *, again: bool) -> Result | None:
+        # In this order: a record that is rebuilt meanwhile is seen as changed afterwards, never as sent.
+        wanted = self.wanted(key)
+        publication = self._source.publication(key, self._links(key))
+        if publication is None or wanted is None:
+            return None
+        entry = self.ledger.read(key) or Entry(key=key)
+        address = self.destination.address(publication)
+        if self._holds(entry, wanted, address) and not again:
+            copies = self.destination.find(key, address)
+            if [copy.id for copy in copies] == [entry.remote.id if entry.remote else None]:
+                self._clear_failure(entry)
+                return Result("unchanged", entry.remote, entry.version)
+        was_in_doubt = not entry.is_certain
+        entry = self.ledger.write(entry.model_copy(update={"doing": "publish", "wanted": wanted, "failure": None}))
+        if entry.address != address and (entry.remote or was_in_doubt):
+            self._remove(self.destination.find(key, entry.address))
+            entry = entry.model_copy(update={"remote": None})
+        entry = self.ledger.write(entry.model_copy(update={"address": address}))
+        copies = self.destination.find(key, address)
+        kept = _kept(copies, entry.remote)
+        if kept is None:
+            remote = self.destination.create(publication)
+            # A request whose answer was lost may have been carried out only now.
+            copies = self.destination.find(key, address) if was_in_doubt else [remote]
+        else:
+            remote = self.destination.update(kept, publication)
+        surplus = [copy for copy in copies if copy.id != remote.id]
+        self._remove(surplus)
+        self.ledger.write(
+            Entry(
+                key=key,
+                wanted=wanted,
+                address=address,
+                remote=remote,
+                fingerprint=wanted,
+                sha256=hashlib.sha256(publication.xml).hexdigest(),
+                version=entry.version + 1,
+                at=datetime.now(UTC),
+            )
+        )
+        return Result("updated" if kept else "created", remote, entry.version + 1, len(surplus))
+
+    def _withdraw(self, key: str) -> Result | None:
+        entry = self.ledger.read(key) or Entry(key=key)
+        entry = self.ledger.write(entry.model_copy(update={"doing": "withdraw", "failure": None}))
+        copies = self.destination.find(key, entry.address)
+        if entry.remote and entry.remote.id not in {copy.id for copy in copies}:
+            copies = [entry.remote, *copies]
+        self._remove(copies)
+        if left := self.destination.find(key, entry.address):
+            msg = f"{self.destination.label} {left[0].id} of {key} is still there after it was withdrawn; remove it."
+            raise DestinationRefusedError(msg)
+        self.ledger.remove(key)
+        return Result("withdrawn", None)
+
+    def _remove(self, copies: Iterable[Remote]) -> None:
+        for copy in copies:
+            _log.info("%s: removing copy %s", self.destination.name, copy.id)
+            self.destination.withdraw(copy)
+
+    def _note(self, key: str, fault: Exception, run_id: str) -> None:
+        """Keep the reason of a failure with whatever the ledger says of the session."""
+        passing = isinstance(fault, DestinationUnavailableError) or not isinstance(fault, DestinationError)
+        if not passing:
+            # A refusal by a destination that is not set up is no fault of the record.
+            passing = bool(self._troubles())
+        failure = Failure(
+            reason=str(fault) or type(fault).__name__, passing=passing, at=datetime.now(UTC), run_id=run_id
+        )
+        entry = self.ledger.read(key) or Entry(key=key)
+        try:
+            self.ledger.write(entry.model_copy(update={"wanted": self.wanted(key) or "", "failure": failure}))
+        except OSError as error:
+            _log.warning("%s: the failure of %s cannot be kept: %s", self.destination.name, key, error)
+
+    def _troubles(self) -> list[str]:
+        try:
+            return self.destination.check()
+        except DestinationError as fault:
+            return [str(fault)]
+
+    def _clear_failure(self, entry: Entry) -> None:
+        if entry.failure:
+            self.ledger.write(entry.model_copy(update={"failure": None}))
+
+    # What is due
+
+    def wanted(self, key: str) -> str | None:
+        """Fingerprint of what the copy is to hold; None without a record."""
+        content = self._source.content(key, self.destination.made_of)
+        if content is None:
+            return None
+        links = {name: link.url for name, link in self._links(key).items()}
+        about = [self.destination.name, self.destination.version, self.destination.in_words(), content, links]
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+    def _links(self, key: str) -> dict[str, Link]:
+        """Copies at the destinations that this one links to, as far as they are there."""
+        entries = {name: ledger.read(key) for name, ledger in self._linked.items()}
+        return {name: Link(self._labels[name], e.remote.url) for name, e in entries.items() if e and e.remote}
+
+    @staticmethod
+    def _holds(entry: Entry, wanted: str, address: str) -> bool:
+        return bool(entry.is_certain and entry.remote and entry.fingerprint == wanted and entry.address == address)
+
+    def is_current(self, key: str) -> bool:
+        """Whether, by the ledger, the copy holds the newest record."""
+        entry = self.ledger.read(key)
+        return bool(entry and entry.is_certain and entry.remote and entry.fingerprint == self.wanted(key))
+
+    def due(self, now: datetime, *, refused_too: bool = False) -> dict[str, Due]:
+        """Sessions whose copy is not as it should be, each with the reason.
+
+        Parameters
+        ----------
+        now
+            The time.
+        refused_too
+            Also those that the destination refused for good: somebody has mended something.
+        """
+        due = {key: Due("withdrawn", "withdrawn") for key in self.ledger.sessions() if self._source.is_withdrawn(key)}
+        for key in self._source.sessions():
+            if key not in due and (reason := self._reason(key, now, refused_too=refused_too)):
+                due[key] = Due(reason, self.wanted(key) or "")
+        return due
+
+    def _reason(self, key: str, now: datetime, *, refused_too: bool) -> str:
+        wanted, entry = self.wanted(key), self.ledger.read(key)
+        if wanted is None or (entry and entry.is_certain and entry.fingerprint == wanted):
+            return ""
+        if not self._source.is_settled(key) or self._waits_for_link(key, now):
+            return ""
+        if entry is None:
+            return "new"
+        if entry.failure and entry.wanted == wanted and not entry.failure.passing:
+            return "refused before" if refused_too else ""
+        if entry.failure:
+            return "failed before"
+        return "the record changed" if entry.is_certain else "was left unfinished"
+
+    def _waits_for_link(self, key: str, now: datetime) -> bool:
+        built = self._source.built_at(key)
+        if built is None or now - built > WAIT_FOR_LINK:
+            return False
+        return any(ledger.read(key) is None for ledger in self._linked.values())
+
+    def is_out_of_reach(self, now: datetime) -> bool:
+        """Whether a try failed a short while ago for a reason that concerns every session, and none succeeded since."""
+        entries = [entry for key in self.ledger.sessions() if (entry := self.ledger.read(key))]
+        failed = max((e.failure.at for e in entries if e.failure and e.failure.passing), default=None)
+        succeeded = max((e.at for e in entries if e.at), default=None)
+        if failed is None or now - failed > PROBE_AFTER:
+            return False
+        return succeeded is None or succeeded < failed
+
+
+def _kept(copies: Collection[Remote], known: Remote | None) -> Remote | None:
+    """Of several copies the one that the ledger knows, else the oldest."""
+    by_id = {copy.id: copy for copy in copies}
+    if known and known.id in by_id:
+        return by_id[known.id]
+    return next(iter(copies), None)
+
+
+# What counts as published
+
+
+@dataclass(frozen=True, slots=True)
+class CopyStatus:
+    """One session at one destination."""
+
+    destination: str
+    label: str
+    state: Literal["PUBLISHED", "WAITING", "FAILED"]
+    url: str = ""
+    reason: str = ""
+    run_id: str = ""
+    """Run in which it failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One session at all destinations."""
+
+    copies: tuple[CopyStatus, ...]
+    published: bool
+    """Whether the site's strategy is satisfied."""
+
+    @property
+    def state(self) -> Literal["PUBLISHED", "WAITING", "FAILED", "BUILT"]:
+        """In one word; BUILT when there is no destination."""
+        if not self.copies:
+            return "BUILT"
+        if self.published:
+            return "PUBLISHED"
+        return "FAILED" if any(copy.state == "FAILED" for copy in self.copies) else "WAITING"
+
+
+def status_of(publishers: Iterable[Publisher], strategy: Strategy, key: str) -> Status:
+    """How far a session got at each destination, and whether that is enough."""
+    copies = tuple(_copy_status(publisher, key) for publisher in publishers)
+    held = [copy.state == "PUBLISHED" for copy in copies]
+    return Status(copies, bool(copies) and (all(held) if strategy == "all" else any(held)))
+
+
+def _copy_status(publisher: Publisher, key: str) -> CopyStatus:
+    name, label = publisher.destination.name, publisher.destination.label
+    entry = publisher.ledger.read(key)
+    url = entry.remote.url if entry and entry.remote else ""
+    if publisher.is_current(key):
+        return CopyStatus(name, label, "PUBLISHED", url)
+    if entry and entry.failure:
+        return CopyStatus(name, label, "FAILED", url, entry.failure.reason, entry.failure.run_id)
+    return CopyStatus(name, label, "WAITING", url, "an older record is there" if url else "not sent yet")
