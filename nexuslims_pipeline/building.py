@@ -93,7 +93,7 @@ class Building:
                 self._materialise(instance, key)
                 _tell("")
                 silent |= self._gone_silent(key)
-            outcomes.append(self._outcome(key, due.get(key, "")))
+            outcomes.append(self.outcome(key, due.get(key, "")))
             show(outcomes[-1])
         if due:
             self._catalog.rebuild(self._store)
@@ -107,7 +107,7 @@ class Building:
         considered = sorted({*due} or self._discover(first, last, due, register=False))
         outcomes = []
         for key in considered:
-            outcomes.append(self._foresee(key, due[key]) if key in due else self._outcome(key, ""))
+            outcomes.append(self._foresee(key, due[key]) if key in due else self.outcome(key, ""))
             show(outcomes[-1])
         return outcomes
 
@@ -224,7 +224,8 @@ class Building:
         self.troubles.append(f"{server}: its other sessions were not tried; the next build does.")
         return {server}
 
-    def _outcome(self, key: str, cause: str) -> Outcome:
+    def outcome(self, key: str, cause: str = "") -> Outcome:
+        """What the store knows of a session."""
         state, reason = self._store.state(key)
         record = self._store.header("record", key) if state is SessionState.BUILT else None
         return Outcome(

@@ -1,4 +1,4 @@
-"""The command line: build, extract, doctor, demo.
+"""The command line: build, publish, withdraw, restore, cdcs-template, extract, doctor, demo.
 
 Exit codes: 0 nothing failed; 1 a session, file or check failed; 2 the configuration or the call is wrong.
 """
@@ -11,12 +11,16 @@ import sys
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dotenv import load_dotenv
 
 from nexuslims_pipeline import __version__
 from nexuslims_pipeline.instruments import ConfigurationError
 from nexuslims_pipeline.sessions.keys import parse_key
+
+if TYPE_CHECKING:
+    from nexuslims_pipeline.publishing import Delivery
 
 FAILED, MISCONFIGURED = 1, 2
 
@@ -54,9 +58,38 @@ def _parser() -> argparse.ArgumentParser:
         "--session", dest="keys", type=_key, action="append", default=[], metavar="KEY", help="only these; repeatable"
     )
     build.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")
+    build.add_argument("--no-publish", action="store_true", help="send nothing to the destinations")
     build.add_argument("--json", action="store_true", help="one JSON list on standard output")
     build.add_argument("--verbose", action="store_true", help="show Dagster's log")
     build.set_defaults(command=_build)
+
+    publish = commands.add_parser("publish", help="send to the destinations what they do not hold yet")
+    publish.add_argument("--destination", action="append", default=[], metavar="NAME", help="only there; repeatable")
+    publish.add_argument("--from", dest="first", type=_day, metavar="DATE", help="first day of use")
+    publish.add_argument("--to", dest="last", type=_day, metavar="DATE", help="last day of use")
+    publish.add_argument(
+        "--session", dest="keys", type=_key, action="append", default=[], metavar="KEY", help="only these; repeatable"
+    )
+    publish.add_argument("--again", action="store_true", help="send also what is there already")
+    publish.add_argument("--dry-run", action="store_true", help="say what would be sent; ask nobody, write nothing")
+    publish.add_argument("--json", action="store_true", help="one JSON list on standard output")
+    publish.add_argument("--verbose", action="store_true", help="show Dagster's log")
+    publish.set_defaults(command=_publish)
+
+    withdraw = commands.add_parser(
+        "withdraw", help="remove all that was made of a session, here and at every destination"
+    )
+    withdraw.add_argument("key", type=_key, metavar="KEY")
+    withdraw.add_argument("--why", default="asked for by the facility", metavar="TEXT", help="kept in the tombstone")
+    withdraw.set_defaults(command=_withdraw)
+
+    restore = commands.add_parser("restore", help="let a session that was withdrawn by hand be built again")
+    restore.add_argument("key", type=_key, metavar="KEY")
+    restore.set_defaults(command=_restore)
+
+    template = commands.add_parser("cdcs-template", help="give CDCS the template of records, or its new version")
+    template.add_argument("--dry-run", action="store_true", help="say what would be done; change nothing")
+    template.set_defaults(command=_cdcs_template)
 
     extract = commands.add_parser("extract", help="show the datasets of files; needs no configuration")
     extract.add_argument("files", nargs="+", type=Path, metavar="FILE")
@@ -104,6 +137,8 @@ def _build(options: argparse.Namespace) -> int:
             print(outcome.line(), flush=True)
 
     building = Building(settings(), verbose=options.verbose)
+    copies: list[Delivery] = []
+    unpublished: set[str] = set()
     if options.dry_run:
         outcomes = building.preview(options.first, options.last, options.keys, show)
     else:
@@ -113,11 +148,87 @@ def _build(options: argparse.Namespace) -> int:
         except BusyError as busy:
             print(busy, file=sys.stderr)
             outcomes = []
+        else:
+            if not options.no_publish:
+                copies, unpublished = _deliver(options, keys=options.keys)
     if options.json:
-        print(json.dumps([outcome.as_dict() for outcome in outcomes], indent=2))
+        further = sorted({copy.key for copy in copies} - {outcome.key for outcome in outcomes})
+        told = [*outcomes, *(building.outcome(key) for key in further)]
+        print(
+            json.dumps(
+                [o.as_dict() | {"copies": [c.as_dict() for c in copies if c.key == o.key]} for o in told], indent=2
+            )
+        )
     for trouble in building.troubles:
         print(trouble, file=sys.stderr)
-    return FAILED if building.troubles or any(outcome.failed for outcome in outcomes) else 0
+    failed = building.troubles or unpublished or any(outcome.failed for outcome in outcomes)
+    return FAILED if failed else 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    copies, unpublished = _deliver(
+        options,
+        destinations=options.destination,
+        keys=options.keys,
+        first=options.first,
+        last=options.last,
+        again=options.again,
+        refused_too=True,
+    )
+    if options.json:
+        print(json.dumps([copy.as_dict() for copy in copies], indent=2))
+    return FAILED if unpublished else 0
+
+
+def _deliver(options: argparse.Namespace, **chosen: Any) -> "tuple[list[Delivery], set[str]]":
+    """Send what is due; returns what became of it, and the sessions that are not published as they should be."""
+    from nexuslims_pipeline.building import dagster_instance
+    from nexuslims_pipeline.configuration import settings
+    from nexuslims_pipeline.publishing import Deliveries
+
+    site = settings()
+    deliveries = Deliveries(site, lambda: dagster_instance(site.data_path), verbose=options.verbose)
+
+    def show(delivery: "Delivery") -> None:
+        if not options.json:
+            print(delivery.line(), flush=True)
+
+    if options.dry_run:
+        return deliveries.preview(show, **chosen), set()
+    return deliveries.run(show, **chosen), deliveries.unpublished
+
+
+def _withdraw(options: argparse.Namespace) -> int:
+    from nexuslims_pipeline.configuration import settings
+    from nexuslims_pipeline.withdrawing import withdraw
+
+    return 0 if withdraw(settings(), options.key, options.why, print) else FAILED
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from nexuslims_pipeline.configuration import settings
+    from nexuslims_pipeline.withdrawing import restore
+
+    restore(settings(), options.key)
+    print(f"{options.key} is built again by the next build, if NEMO tells of consent.")
+    return 0
+
+
+def _cdcs_template(options: argparse.Namespace) -> int:
+    from nexuslims_pipeline.configuration import settings
+    from resources.destinations.base import DestinationError
+    from resources.destinations.cdcs import Cdcs
+
+    cdcs = Cdcs.configured(settings())
+    if cdcs is None:
+        msg = "NX_CDCS_URL is not set; set it and NX_CDCS_TOKEN."
+        raise ConfigurationError(msg)
+    try:
+        print(cdcs.install_template(dry_run=options.dry_run))
+    except DestinationError as fault:
+        print(fault, file=sys.stderr)
+        return FAILED
+    return 0
 
 
 def _extract(options: argparse.Namespace) -> int:

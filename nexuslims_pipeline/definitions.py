@@ -4,17 +4,20 @@ from dagster import DefaultScheduleStatus, Definitions, ScheduleDefinition, defi
 
 from assets.activities import activities
 from assets.catalog import catalog_views
+from assets.destinations import destination_asset, status_asset
 from assets.file_inventory import file_inventory
 from assets.file_metadata import file_metadata
 from assets.record import record
 from assets.session import session
 from assets.usage_event import usage_event
 from nexuslims_pipeline.configuration import Settings, is_configured, settings
-from nexuslims_pipeline.jobs import build_sessions, harvest
-from nexuslims_pipeline.sensors import nemo_sensor, storage_sensor
+from nexuslims_pipeline.jobs import build_sessions, harvest, publish_job
+from nexuslims_pipeline.sensors import nemo_sensor, publish_sensor, storage_sensor
 from resources.activities import ClusteringRule
 from resources.catalog import Catalog
+from resources.destinations.known import destinations_of
 from resources.nemo import NemoResource
+from resources.publications import Publishing
 from resources.storage import InstrumentStorage
 from resources.store import Store
 
@@ -34,9 +37,17 @@ def build_definitions(site: Settings | None) -> Definitions:
         The site's settings; None for a clone that nobody has configured yet: the graph can be looked at, and its
         assets say what to set when they are run.
     """
+    destinations = list(destinations_of(site).values()) if site else []
+    assets_of = {destination.name: destination.asset_name for destination in destinations}
+    publishing = {name: publish_job(name, asset_name) for name, asset_name in assets_of.items()}
     return Definitions(
-        assets=[*STAGES, catalog_views],
-        jobs=[build_sessions, harvest, refresh_catalog],
+        assets=[
+            *STAGES,
+            *(destination_asset(destination, assets_of) for destination in destinations),
+            status_asset(assets_of.values()),
+            catalog_views,
+        ],
+        jobs=[build_sessions, harvest, refresh_catalog, *publishing.values()],
         schedules=[
             ScheduleDefinition(
                 job=refresh_catalog, cron_schedule="17 * * * *", default_status=DefaultScheduleStatus.RUNNING
@@ -45,6 +56,7 @@ def build_definitions(site: Settings | None) -> Definitions:
         sensors=[
             *([nemo_sensor(name, site) for name in site.nemo_servers] if site else []),
             *([storage_sensor(name, site) for name in site.instruments] if site else []),
+            *([publish_sensor(name, job, site) for name, job in publishing.items()] if site else []),
         ],
         resources=resources_of(site),
         executor=in_process_executor,
@@ -58,6 +70,7 @@ def resources_of(site: Settings | None) -> dict[str, object]:
             "nemo": NemoResource(),
             "storage": InstrumentStorage(root_path="", instruments_file=""),
             "store": Store(data_path=""),
+            "publishing": Publishing(),
             "catalog": Catalog(data_path=""),
             "clustering_rule": ClusteringRule(),
         }
@@ -77,6 +90,7 @@ def resources_of(site: Settings | None) -> dict[str, object]:
             omit_personal_data=site.omit_personal_data,
         ),
         "store": Store(data_path=str(site.data_path), records_path=str(site.records_folder)),
+        "publishing": Publishing(strategy=site.export_strategy),
         "catalog": Catalog(data_path=str(site.data_path)),
         "clustering_rule": ClusteringRule(
             sensitivity=site.clustering_sensitivity, minimum_gap_seconds=site.clustering_minimum_gap

@@ -18,6 +18,8 @@ from nexuslims_pipeline.extraction.profiles.loading import (
 )
 from nexuslims_pipeline.extraction.registry import extractors
 from nexuslims_pipeline.instruments import ConfigurationError, Instruments
+from resources.destinations.base import DestinationError
+from resources.destinations.known import destinations_of, kinds
 from resources.nemo import open_server
 
 
@@ -34,7 +36,9 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Check everything that a build needs; nothing is left behind."""
-    findings = [Finding("settings", False, hint, True) for hint in unknown_variables(given_variables())]
+    own = {name for kind in kinds().found for name in kind.variables}
+    given = {name: value for name, value in given_variables().items() if name not in own}
+    findings = [Finding("settings", False, hint, True) for hint in unknown_variables(given)]
     try:
         site = load_settings()
     except ConfigurationError as mistakes:
@@ -51,6 +55,7 @@ def examine() -> list[Finding]:
         *_profiles(site, instruments),
         *_plugins(),
         *_servers(site, instruments),
+        *_destinations(site),
         *_dagster(),
     ]
 
@@ -97,7 +102,7 @@ def _profiles(site: Settings, instruments: Instruments) -> Iterator[Finding]:
 
 
 def _plugins() -> Iterator[Finding]:
-    faults = (*extractor_plugins().faults, *preview_plugins().faults, *package_faults())
+    faults = (*extractor_plugins().faults, *preview_plugins().faults, *package_faults(), *kinds().faults)
     yield from (Finding("packages", False, f"{fault}; mend or remove the package.") for fault in faults)
     if found := (*extractor_plugins().versions, *preview_plugins().versions):
         yield Finding("packages", True, f"{len(found)} readers and previews of installed packages: {', '.join(found)}")
@@ -112,6 +117,22 @@ def _servers(site: Settings, instruments: Instruments) -> Iterator[Finding]:
         yield from (Finding(name, False, problem) for problem in problems)
         if not problems:
             yield Finding(name, True, f"{server.address} answers, and knows the tools of {len(tools)} instruments")
+
+
+def _destinations(site: Settings) -> Iterator[Finding]:
+    try:
+        destinations = destinations_of(site)
+    except ConfigurationError as mistake:
+        yield Finding("destinations", False, str(mistake), True)
+        return
+    for name, destination in destinations.items():
+        try:
+            problems = destination.check()
+        except DestinationError as fault:
+            problems = [str(fault)]
+        yield from (Finding(name, False, problem) for problem in problems)
+        if not problems:
+            yield Finding(name, True, "is ready to take records")
 
 
 def _dagster() -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from dagster import (
     job,
     op,
 )
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from pydantic import Field
 
 from assets.partitions import SESSIONS
@@ -23,12 +24,28 @@ from resources.nemo import NemoError, NemoResource
 from resources.storage import InstrumentStorage
 from resources.store import Store
 
+DESTINATION_TAG = "nexuslims/destination"
+WORK_TAG = "nexuslims/work"
+"""Tags by which ``dagster.yaml`` limits runs."""
+
 build_sessions = define_asset_job(
     "build_sessions",
-    selection=AssetSelection.assets(*CHAIN),
+    selection=AssetSelection.assets(*CHAIN, "session_status"),
     description="From NEMO's usage event to the record, for one session or a range of them.",
     executor_def=in_process_executor,
+    tags={WORK_TAG: "build"},
 )
+
+
+def publish_job(destination: str, asset_name: str) -> UnresolvedAssetJobDefinition:
+    """Make the job that brings one destination in step, for one session or a range of them."""
+    return define_asset_job(
+        f"publish_{destination}",
+        selection=AssetSelection.assets(asset_name, "session_status"),
+        description=f"Send records to {destination}; what it holds already is not sent again.",
+        executor_def=in_process_executor,
+        tags={DESTINATION_TAG: destination},
+    )
 
 
 class Span(Config):

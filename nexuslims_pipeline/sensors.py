@@ -16,20 +16,22 @@ from dagster import (
     SkipReason,
     sensor,
 )
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from assets.partitions import SESSIONS
-from assets.session_asset import CHAIN
+from assets.session_asset import CHAIN, NO_RETRY_TAG
 from nexuslims_pipeline.configuration import Settings
-from nexuslims_pipeline.jobs import build_sessions
+from nexuslims_pipeline.jobs import DESTINATION_TAG, build_sessions
 from nexuslims_pipeline.sessions.asked import Memory
 from resources.harvest import answers_due, discover, files_due, left_over, watched
 from resources.nemo import NemoError, NemoResource
+from resources.publications import Publishing
 from resources.storage import InstrumentStorage
 from resources.store import Store
 from resources.web import BRIEF
 
-NEW_SESSION, CHANGED_FILES, HARVESTED = "10", "5", "0"
-"""Priorities of runs: today's sessions overtake changed files, and both overtake a harvest of the past."""
+NEW_SESSION, PUBLISHED, CHANGED_FILES, HARVESTED = "10", "7", "5", "0"
+"""Priorities of runs: today's sessions overtake their publication, changed files and a harvest of the past."""
 UNFINISHED = [
     DagsterRunStatus.QUEUED,
     DagsterRunStatus.NOT_STARTED,
@@ -110,10 +112,56 @@ def storage_sensor(instrument_id: str, settings: Settings) -> SensorDefinition:
     return look
 
 
-def busy(instance: DagsterInstance) -> set[str]:
-    """Keys with an unfinished run, of one session or of a range of them."""
+def publish_sensor(destination: str, job: UnresolvedAssetJobDefinition, settings: Settings) -> SensorDefinition:
+    """Make the sensor that looks for records which a destination does not hold yet, or should hold no more."""
+
+    @sensor(
+        name=f"publish_{destination}",
+        job=job,
+        minimum_interval_seconds=settings.publish_poll_seconds,
+        default_status=DefaultSensorStatus.RUNNING,
+        description=f"Brings {destination} in step with the records.",
+    )
+    def look(
+        context: SensorEvaluationContext, publishing: Publishing, storage: InstrumentStorage, store: Store
+    ) -> SensorResult:
+        now = datetime.now(UTC)
+        memory = Memory.read(context.cursor)
+        due = publishing.due(destination, store, storage, now)
+        waiting = {key: found.token for key, found in due.items()}
+        if publishing.publisher(destination, store, storage).is_out_of_reach(now):
+            waiting = dict(list(waiting.items())[:1])
+        asked = memory.choose(waiting, busy(context.instance, job.name), now)
+        return SensorResult(
+            run_requests=[
+                RunRequest(
+                    partition_key=key,
+                    tags={
+                        "dagster/priority": PUBLISHED,
+                        "nexuslims/cause": due[key].reason,
+                        NO_RETRY_TAG: "the sensor asks again",
+                    },
+                )
+                for key in asked
+            ],
+            dynamic_partitions_requests=[SESSIONS.build_add_request(_new(context.instance, asked))],
+            skip_reason=None if asked else f"{len(due)} sessions are due, none to ask for now.",
+            cursor=memory.text(),
+        )
+
+    return look
+
+
+def busy(instance: DagsterInstance, job_name: str = "") -> set[str]:
+    """Keys with an unfinished run, of one session or of a range of them.
+
+    What is being published at a destination keeps nobody else waiting: runs of such a job count only for the job
+    itself.
+    """
     found: set[str] = set()
     for run in instance.get_runs(RunsFilter(statuses=UNFINISHED)):
+        if DESTINATION_TAG in run.tags and run.job_name != job_name:
+            continue
         if key := run.tags.get("dagster/partition"):
             found.add(key)
         elif first := run.tags.get("dagster/asset_partition_range_start"):

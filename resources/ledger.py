@@ -111,6 +111,21 @@ class Ledger:
         names = (entry.name for entry in os.scandir(self._folder))
         return sorted(name.removesuffix(".json") for name in names if name.endswith(".json") and name[0] != ".")
 
+    def outage(self) -> Failure | None:
+        """The last failure to reach the destination, unless it was reached since."""
+        try:
+            return Failure.model_validate_json((self._folder / ".outage").read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def note_outage(self, failure: Failure | None) -> None:
+        """Keep that the destination is out of reach; None: that it is not."""
+        path = self._folder / ".outage"
+        if failure is not None:
+            write_bytes(path, json_bytes(failure.model_dump(mode="json")))
+        elif path.exists():
+            path.unlink(missing_ok=True)
+
     @contextmanager
     def alone(self, key: str) -> Iterator[None]:
         """Wait until nobody else is busy with a session at this destination; a lock ends with its process."""

@@ -8,16 +8,17 @@ store and the ledger alone.
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol
 
 from nexuslims_pipeline.publication.model import Link, Publication
 from resources.destinations.base import (
     Destination,
     DestinationError,
     DestinationRefusedError,
+    DestinationUnavailableError,
     Remote,
 )
 from resources.harvest import Due
@@ -25,10 +26,11 @@ from resources.ledger import Entry, Failure, Ledger
 
 WAIT_FOR_LINK = timedelta(minutes=10)
 """A copy waits so long for the first copy at a destination that it links to; then it goes without."""
-PROBE_AFTER = timedelta(minutes=15)
-"""While a destination is out of reach, one session at a time tries it."""
+OUTAGE = timedelta(minutes=15)
+"""So long after it could not be reached, a destination is tried with one session at a time."""
+PAUSE = timedelta(seconds=14)
+"""So long after it could not be reached, a destination is not tried at all: each try may take a minute."""
 
-Strategy: TypeAlias = Literal["all", "first_success", "best_effort"]
 _log = logging.getLogger(__name__)
 
 
@@ -65,6 +67,19 @@ class Result:
     """Further copies that were found and removed."""
 
 
+@dataclass(frozen=True, slots=True)
+class CopyStatus:
+    """One session at one destination."""
+
+    destination: str
+    label: str
+    state: Literal["PUBLISHED", "WAITING", "FAILED"]
+    url: str = ""
+    reason: str = ""
+    run_id: str = ""
+    """Run in which it failed."""
+
+
 class Publisher:
     """Keeps one destination in step with the records.
 
@@ -89,15 +104,13 @@ class Publisher:
         self._labels = labels
         self._source = source
 
-    def publish(self, key: str, *, again: bool = False, run_id: str = "") -> Result | None:
+    def publish(self, key: str, *, run_id: str = "") -> Result | None:
         """Bring a session's copy in step: make it, change it, remove it, or see that it is there.
 
         Parameters
         ----------
         key
             The session.
-        again
-            Send the record even if the copy holds it already.
         run_id
             Run on whose behalf this is done.
 
@@ -113,14 +126,21 @@ class Publisher:
         """
         with self.ledger.alone(key):
             try:
-                if self._source.is_withdrawn(key):
-                    return self._withdraw(key)
-                return self._bring_up_to_date(key, again=again)
+                self._pause_in_an_outage()
+                withdrawn = self._source.is_withdrawn(key)
+                result = self._withdraw(key) if withdrawn else self._bring_up_to_date(key)
             except Exception as fault:
                 self._note(key, fault, run_id)
                 raise
+        self.ledger.note_outage(None)
+        return result
 
-    def _bring_up_to_date(self, key: str, *, again: bool) -> Result | None:
+    def _pause_in_an_outage(self) -> None:
+        outage = self.ledger.outage()
+        if outage and timedelta(0) <= datetime.now(UTC) - outage.at < PAUSE:
+            raise _NotTriedError(f"Not tried, since a moment ago: {outage.reason}")
+
+    def _bring_up_to_date(self, key: str) -> Result | None:
         # In this order: a record that is rebuilt meanwhile is seen as changed afterwards, never as sent.
         wanted = self.wanted(key)
         publication = self._source.publication(key, self._links(key))
@@ -128,7 +148,7 @@ class Publisher:
             return None
         entry = self.ledger.read(key) or Entry(key=key)
         address = self.destination.address(publication)
-        if self._holds(entry, wanted, address) and not again:
+        if self._holds(entry, wanted, address):
             copies = self.destination.find(key, address)
             if [copy.id for copy in copies] == [entry.remote.id if entry.remote else None]:
                 self._clear_failure(entry)
@@ -183,15 +203,14 @@ class Publisher:
 
     def _note(self, key: str, fault: Exception, run_id: str) -> None:
         """Keep the reason of a failure with whatever the ledger says of the session."""
-        passing = isinstance(fault, DestinationUnavailableError) or not isinstance(fault, DestinationError)
-        if not passing:
-            # A refusal by a destination that is not set up is no fault of the record.
-            passing = bool(self._troubles())
-        failure = Failure(
-            reason=str(fault) or type(fault).__name__, passing=passing, at=datetime.now(UTC), run_id=run_id
-        )
-        entry = self.ledger.read(key) or Entry(key=key)
+        # A refusal by a destination that is not set up is no fault of the record.
+        passing = not isinstance(fault, DestinationRefusedError) or bool(self._troubles())
+        reason = str(fault) or type(fault).__name__
+        failure = Failure(reason=reason, passing=passing, at=datetime.now(UTC), run_id=run_id)
         try:
+            if isinstance(fault, DestinationUnavailableError) and not isinstance(fault, _NotTriedError):
+                self.ledger.note_outage(failure)
+            entry = self.ledger.read(key) or Entry(key=key)
             self.ledger.write(entry.model_copy(update={"wanted": self.wanted(key) or "", "failure": failure}))
         except OSError as error:
             _log.warning("%s: the failure of %s cannot be kept: %s", self.destination.name, key, error)
@@ -205,6 +224,11 @@ class Publisher:
     def _clear_failure(self, entry: Entry) -> None:
         if entry.failure:
             self.ledger.write(entry.model_copy(update={"failure": None}))
+
+    def doubt(self, key: str) -> None:
+        """Take nothing for granted of a session's copy: the next `publish` sends the record even if it is there."""
+        if entry := self.ledger.read(key):
+            self.ledger.write(entry.model_copy(update={"fingerprint": "", "failure": None}))
 
     # What is due
 
@@ -230,6 +254,17 @@ class Publisher:
         """Whether, by the ledger, the copy holds the newest record."""
         entry = self.ledger.read(key)
         return bool(entry and entry.is_certain and entry.remote and entry.fingerprint == self.wanted(key))
+
+    def status(self, key: str) -> CopyStatus:
+        """How far a session got here, by the ledger."""
+        name, label = self.destination.name, self.destination.label
+        entry = self.ledger.read(key)
+        url = entry.remote.url if entry and entry.remote else ""
+        if self.is_current(key):
+            return CopyStatus(name, label, "PUBLISHED", url)
+        if entry and entry.failure:
+            return CopyStatus(name, label, "FAILED", url, entry.failure.reason, entry.failure.run_id)
+        return CopyStatus(name, label, "WAITING", url, "an older record is there" if url else "not sent yet")
 
     def due(self, now: datetime, *, refused_too: bool = False) -> dict[str, Due]:
         """Sessions whose copy is not as it should be, each with the reason.
@@ -267,14 +302,19 @@ class Publisher:
             return False
         return any(ledger.read(key) is None for ledger in self._linked.values())
 
+    def failed(self, key: str) -> bool:
+        """Whether the last try for a session came to nothing."""
+        entry = self.ledger.read(key)
+        return bool(entry and entry.failure)
+
     def is_out_of_reach(self, now: datetime) -> bool:
-        """Whether a try failed a short while ago for a reason that concerns every session, and none succeeded since."""
-        entries = [entry for key in self.ledger.sessions() if (entry := self.ledger.read(key))]
-        failed = max((e.failure.at for e in entries if e.failure and e.failure.passing), default=None)
-        succeeded = max((e.at for e in entries if e.at), default=None)
-        if failed is None or now - failed > PROBE_AFTER:
-            return False
-        return succeeded is None or succeeded < failed
+        """Whether the destination could not be reached a short while ago, nor since."""
+        outage = self.ledger.outage()
+        return outage is not None and timedelta(0) <= now - outage.at < OUTAGE
+
+
+class _NotTriedError(DestinationUnavailableError):
+    """The destination was out of reach a moment ago."""
 
 
 def _kept(copies: Collection[Remote], known: Remote | None) -> Remote | None:
@@ -285,20 +325,22 @@ def _kept(copies: Collection[Remote], known: Remote | None) -> Remote | None:
     return next(iter(copies), None)
 
 
+def due_at(
+    name: str, publishers: Sequence[Publisher], strategy: str, now: datetime, *, refused_too: bool = False
+) -> dict[str, Due]:
+    """Sessions that are due at one of the site's destinations.
+
+    By the strategy ``first_success`` a destination gets its first copy of a session only when all before it failed.
+    """
+    names = [publisher.destination.name for publisher in publishers]
+    publisher, before = publishers[names.index(name)], publishers[: names.index(name)]
+    due = publisher.due(now, refused_too=refused_too)
+    if strategy != "first_success":
+        return due
+    return {key: why for key, why in due.items() if publisher.ledger.read(key) or all(o.failed(key) for o in before)}
+
+
 # What counts as published
-
-
-@dataclass(frozen=True, slots=True)
-class CopyStatus:
-    """One session at one destination."""
-
-    destination: str
-    label: str
-    state: Literal["PUBLISHED", "WAITING", "FAILED"]
-    url: str = ""
-    reason: str = ""
-    run_id: str = ""
-    """Run in which it failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,19 +361,8 @@ class Status:
         return "FAILED" if any(copy.state == "FAILED" for copy in self.copies) else "WAITING"
 
 
-def status_of(publishers: Iterable[Publisher], strategy: Strategy, key: str) -> Status:
+def status_of(publishers: Iterable[Publisher], strategy: str, key: str) -> Status:
     """How far a session got at each destination, and whether that is enough."""
-    copies = tuple(_copy_status(publisher, key) for publisher in publishers)
+    copies = tuple(publisher.status(key) for publisher in publishers)
     held = [copy.state == "PUBLISHED" for copy in copies]
     return Status(copies, bool(copies) and (all(held) if strategy == "all" else any(held)))
-
-
-def _copy_status(publisher: Publisher, key: str) -> CopyStatus:
-    name, label = publisher.destination.name, publisher.destination.label
-    entry = publisher.ledger.read(key)
-    url = entry.remote.url if entry and entry.remote else ""
-    if publisher.is_current(key):
-        return CopyStatus(name, label, "PUBLISHED", url)
-    if entry and entry.failure:
-        return CopyStatus(name, label, "FAILED", url, entry.failure.reason, entry.failure.run_id)
-    return CopyStatus(name, label, "WAITING", url, "an older record is there" if url else "not sent yet")

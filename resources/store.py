@@ -76,6 +76,11 @@ class Store(ConfigurableResource[Any]):
         """Records, by year."""
         return Path(self.records_path) if self.records_path else self.root / "records"
 
+    @property
+    def exports_folder(self) -> Path:
+        """Ledgers, one folder for each destination."""
+        return self.root / "exports"
+
     # Keys
 
     def register(self, server: str, event_id: int, key: str) -> str:
@@ -253,6 +258,10 @@ class Store(ConfigurableResource[Any]):
         write_bytes(path, xml)
         self._write_stage("record", key, code_version, sha256=hashlib.sha256(xml).hexdigest(), **summary)
 
+    def write_status(self, key: str, code_version: str, **status: Any) -> None:
+        """Keep how far a session got at the destinations."""
+        self._write_stage("session_status", key, code_version, **status)
+
     @staticmethod
     def _keep_version(path: Path) -> None:
         number = 1
@@ -274,7 +283,7 @@ class Store(ConfigurableResource[Any]):
                 path.unlink()
         if locations:
             for stage in ("record", "activities", "file_metadata"):
-                self._path(stage, key, "parquet" if stage in TABLES else "json").unlink(missing_ok=True)
+                self.stage_path(stage, key).unlink(missing_ok=True)
 
     def _records(self, key: str) -> list[Path]:
         """The record of a session and its earlier versions, as far as they are there."""
@@ -293,7 +302,7 @@ class Store(ConfigurableResource[Any]):
             for path in made_from(self.datasets_folder, entry.location):
                 path.unlink(missing_ok=True)
         for stage in ("record", "activities", "file_metadata", "file_inventory"):
-            self._path(stage, key, "parquet" if stage in TABLES else "json").unlink(missing_ok=True)
+            self.stage_path(stage, key).unlink(missing_ok=True)
 
     # Withdrawal
 
@@ -316,7 +325,7 @@ class Store(ConfigurableResource[Any]):
         write_bytes(self._tombstone_path(key), json_bytes(tombstone.model_dump(mode="json")))
         self.forget_all_files(key)
         for stage in (*STAGES, "failures", "unfinished"):
-            self._path(stage, key, "parquet" if stage in TABLES else "json").unlink(missing_ok=True)
+            self.stage_path(stage, key).unlink(missing_ok=True)
         server, event_id = event_of(key)
         (self.root / "stages" / "session_key" / f"{server}-{event_id}.json").unlink(missing_ok=True)
 
@@ -384,7 +393,7 @@ class Store(ConfigurableResource[Any]):
 
     def data_version(self, stage: str, key: str) -> str:
         """SHA-256 of what a stage holds."""
-        content = self._path(stage, key, "parquet" if stage in TABLES else "json").read_bytes()
+        content = self.stage_path(stage, key).read_bytes()
         return hashlib.sha256(content).hexdigest()
 
     def failure(self, key: str) -> dict[str, Any] | None:
@@ -433,6 +442,10 @@ class Store(ConfigurableResource[Any]):
         return (SessionState.BUILT, "") if self.header("record", key) else (None, "")
 
     # Files
+
+    def stage_path(self, stage: str, key: str) -> Path:
+        """Where a stage of a session lies, whether it is there or not."""
+        return self._path(stage, key, "parquet" if stage in TABLES else "json")
 
     def _path(self, stage: str, key: str, suffix: str) -> Path:
         return self.root / "stages" / stage / f"{key}.{suffix}"

@@ -35,7 +35,7 @@ CERAMIC = "2026-03-04_Demo-Quanta-SEM_nemo-106"
 EMPTY = "2026-03-05_Demo-Quanta-SEM_nemo-107"
 """No files."""
 KEYS = (WELD, DECLINED, CERAMIC, EMPTY)
-STAGES = ("usage_event", "session", "file_inventory", "file_metadata", "activities", "record")
+STAGES = ("usage_event", "session", "file_inventory", "file_metadata", "activities", "record", "session_status")
 WELD_FOLDER = "Quanta/J. Okafor/weld A"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nexuslims_pipeline"
-BINDING = {"building", "cli", "definitions", "doctor", "jobs", "sensors"}
+BINDING = {"building", "cli", "definitions", "doctor", "jobs", "publishing", "sensors", "withdrawing"}
 """Modules that bind everything together: the only ones of the package that know assets and resources."""
 
 

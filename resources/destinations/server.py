@@ -20,8 +20,8 @@ from resources.web import (
     WebError,
 )
 
-PATIENCE = Patience(connect=5, read=120, total=300, pauses=(1, 3))
-"""A large record takes a server seconds to check; what stays away is asked again by a later run."""
+PATIENCE = Patience(connect=5, read=60, total=180, pauses=(1,))
+"""A large record takes a server seconds to check; one that stays away is asked again by a later run."""
 PASSING = frozenset({408, 425, 429, 502, 503, 504})
 """Status codes that may pass. 500 is not among them: servers answer so to records that they cannot accept."""
 REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE", "PATCH"})

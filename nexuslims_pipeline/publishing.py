@@ -1,0 +1,207 @@
+"""Bring the site's destinations in step with the records, in this process, without daemon or webserver."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+from nexuslims_pipeline.configuration import Settings
+from nexuslims_pipeline.instruments import ConfigurationError
+from nexuslims_pipeline.sessions.keys import parse_key
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of one session at one destination."""
+
+    key: str
+    destination: str
+    state: str
+    """``PUBLISHED``, ``WITHDRAWN``, ``FAILED``, or what `resources.publishing.CopyStatus` knows."""
+    url: str = ""
+    reason: str = ""
+    cause: str = ""
+    """Why it was sent."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the destination does not hold what it should."""
+        return self.state == "FAILED"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The delivery for JSON."""
+        return asdict(self)
+
+    def line(self) -> str:
+        """The delivery in one line."""
+        return f"{self.key}  {self.destination:12}  {self.state:9}  {self.reason or self.url}".rstrip()
+
+
+class Deliveries:
+    """One call of ``nexuslims-pipeline publish``, or the end of ``build``."""
+
+    def __init__(self, site: Settings, instance: Callable[[], Any], *, verbose: bool = False) -> None:
+        from nexuslims_pipeline.definitions import build_definitions, resources_of
+
+        self._instance = instance
+        self._level = "INFO" if verbose else "CRITICAL"
+        self._definitions = build_definitions(site)
+        doors: dict[str, Any] = resources_of(site)
+        self._publishing, self._store, self._storage = doors["publishing"], doors["store"], doors["storage"]
+        self.unpublished: set[str] = set()
+        """Sessions that failed at a destination and are not published as the site's strategy demands."""
+
+    @property
+    def destinations(self) -> list[str]:
+        """Names of the site's destinations."""
+        return list(self._publishing.destinations())
+
+    def run(
+        self,
+        show: Callable[[Delivery], None],
+        *,
+        destinations: Sequence[str] = (),
+        keys: Collection[str] = (),
+        first: date | None = None,
+        last: date | None = None,
+        again: bool = False,
+        refused_too: bool = False,
+    ) -> list[Delivery]:
+        """Send what is due, to each destination at its own pace.
+
+        Parameters
+        ----------
+        show
+            Told of each delivery as it comes.
+        destinations
+            Names of those to send to; none: all.
+        keys
+            These sessions, due or not, and no others.
+        first, last
+            Days on which the sessions began, where the instrument stands.
+        again
+            Send also what a destination holds already.
+        refused_too
+            Also what a destination refused for good: somebody has mended something.
+
+        Raises
+        ------
+        ConfigurationError
+            When a destination is not one of the site's.
+        """
+        names = self._known(destinations)
+        due = {name: self._due(name, keys, first, last, again=again, refused_too=refused_too) for name in names}
+        due = {name: causes for name, causes in due.items() if causes}
+        if not due:
+            return []
+        for name, causes in due.items() if again else ():
+            publisher = self._publishing.publisher(name, self._store, self._storage)
+            for key in causes:
+                publisher.doubt(key)
+        instance = self._instance()
+        with ThreadPoolExecutor(len(due)) as pool:
+            done = pool.map(lambda name: self._send(instance, name, due[name], show), due)
+            deliveries = [delivery for some in done for delivery in some]
+        failed = {delivery.key for delivery in deliveries if delivery.failed}
+        self.unpublished = {key for key in failed if not self._is_published(key)}
+        return deliveries
+
+    def preview(
+        self,
+        show: Callable[[Delivery], None],
+        *,
+        destinations: Sequence[str] = (),
+        keys: Collection[str] = (),
+        first: date | None = None,
+        last: date | None = None,
+        again: bool = False,
+        refused_too: bool = False,
+    ) -> list[Delivery]:
+        """Say what `run` would send; asks no destination, writes nothing."""
+        found = [
+            Delivery(key, name, "WAITING", cause=cause, reason=cause)
+            for name in self._known(destinations)
+            for key, cause in self._due(name, keys, first, last, again=again, refused_too=refused_too).items()
+        ]
+        for delivery in found:
+            show(delivery)
+        return found
+
+    def _is_published(self, key: str) -> bool:
+        return bool(self._publishing.status(key, self._store, self._storage).published)
+
+    def _known(self, destinations: Sequence[str]) -> list[str]:
+        if unknown := sorted(set(destinations) - set(self.destinations)):
+            known = ", ".join(self.destinations) or "none; set NX_CDCS_URL or the like"
+            raise ConfigurationError(f"There is no destination '{unknown[0]}'; configured are: {known}.")
+        return [name for name in self.destinations if name in destinations or not destinations]
+
+    def _due(
+        self, name: str, keys: Collection[str], first: date | None, last: date | None, *, again: bool, refused_too: bool
+    ) -> dict[str, str]:
+        if again or keys:
+            chosen = keys or [key for key in self._store.reached("record") if _began_within(key, first, last)]
+            return dict.fromkeys(sorted(chosen), "asked for")
+        now = datetime.now(UTC)
+        due = self._publishing.due(name, self._store, self._storage, now, refused_too=refused_too)
+        return {key: due[key].reason for key in sorted(due) if _began_within(key, first, last)}
+
+    def _send(
+        self, instance: Any, name: str, causes: dict[str, str], show: Callable[[Delivery], None]
+    ) -> list[Delivery]:
+        deliveries = []
+        for keys in _ranges(instance, list(causes)):
+            self._run(instance, name, keys)
+            for key in keys:
+                deliveries.append(self._delivery(name, key, causes[key]))
+                show(deliveries[-1])
+        return deliveries
+
+    def _run(self, instance: Any, name: str, keys: Sequence[str]) -> None:
+        from assets.session_asset import NO_RETRY_TAG
+
+        tags = {"nexuslims/cause": "command line", NO_RETRY_TAG: "somebody waits"}
+        if len(keys) > 1:
+            tags |= {
+                "dagster/asset_partition_range_start": keys[0],
+                "dagster/asset_partition_range_end": keys[-1],
+            }
+        self._definitions.resolve_job_def(f"publish_{name}").execute_in_process(
+            instance=instance,
+            partition_key=keys[0] if len(keys) == 1 else None,
+            tags=tags,
+            run_config={"loggers": {"console": {"config": {"log_level": self._level}}}},
+            raise_on_error=False,
+        )
+
+    def _delivery(self, name: str, key: str, cause: str) -> Delivery:
+        publisher = self._publishing.publisher(name, self._store, self._storage)
+        entry = publisher.ledger.read(key)
+        if self._store.tombstone(key) and entry is None:
+            return Delivery(key, name, "WITHDRAWN", cause=cause)
+        copy = publisher.status(key)
+        return Delivery(key, name, copy.state, copy.url, copy.reason, cause)
+
+
+def _began_within(key: str, first: date | None, last: date | None) -> bool:
+    return (first or date.min) <= parse_key(key).start_date <= (last or date.max)
+
+
+def _ranges(instance: Any, keys: Sequence[str]) -> Iterator[list[str]]:
+    """Sessions that Dagster lists one after another, as many as fit one run."""
+    from assets.partitions import SESSIONS
+    from assets.session_asset import SESSIONS_PER_RUN
+
+    name = SESSIONS.name or ""
+    listed = list(instance.get_dynamic_partitions(name))
+    if missing := [key for key in keys if key not in set(listed)]:
+        instance.add_dynamic_partitions(name, missing)
+        listed += missing
+    place = {key: number for number, key in enumerate(listed)}
+    ordered = sorted(keys, key=place.__getitem__)
+    begin = 0
+    for end in range(1, len(ordered) + 1):
+        if end == len(ordered) or place[ordered[end]] != place[ordered[end - 1]] + 1 or end - begin == SESSIONS_PER_RUN:
+            yield ordered[begin:end]
+            begin = end

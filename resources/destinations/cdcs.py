@@ -1,0 +1,683 @@
+"""Records in a CDCS (Configurable Data Curation System), by its REST API.
+
+A record's title is the session's key; CDCS has no other field by which one can be found at little cost, and lets any
+number of records have the same title. What else tells ours from somebody else's is in the XML: `belongs_to`.
+
+The API as in CDCS 2.23, whose description every CDCS serves at ``/api/schema/``
+(https://github.com/usnistgov/core_main_app). It keeps the files of deleted and replaced records in its media folder;
+only who administers the server can remove them there.
+"""
+
+import hashlib
+import logging
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from nexuslims_pipeline.configuration import Settings
+from nexuslims_pipeline.instruments import ConfigurationError
+from nexuslims_pipeline.publication.model import Publication
+from nexuslims_pipeline.records.schema import NAMESPACE, SCHEMA_FILE
+from nexuslims_pipeline.sessions.keys import instrument_of
+from nexuslims_pipeline.sessions.model import Person
+from resources.destinations.base import (
+    Destination,
+    DestinationError,
+    DestinationRefusedError,
+    DestinationUnavailableError,
+    Remote,
+)
+from resources.destinations.server import PATIENCE, Server
+from resources.web import Answer, HeaderToken, Patience
+
+LONGEST_TITLE = 200
+KEEP_SECONDS = 600.0
+"""How long we rely on what a server told about its templates, workspaces and accounts."""
+PASSING_REASONS = ("database is locked", "deadlock detected", "too many clients", "connection to server")
+"""In the reason for a status 500: the database was busy, and the record is not to blame."""
+
+_log = logging.getLogger(__name__)
+Value = TypeVar("Value")
+
+
+class Choices(NamedTuple):
+    """How a site wants its records in CDCS."""
+
+    template: str = "nexus-experiment"
+    """Title of the template."""
+    workspace: str | None = "Global Public Workspace"
+    """Title of the workspace to put records into."""
+    user_owned: bool = False
+    """Whether records belong to their users."""
+    blobs: bool = False
+    """Whether previews go along."""
+
+
+class Kept(Generic[Value]):
+    """Something that the server told, asked for again once in a while."""
+
+    def __init__(self, ask: Callable[[], Value]) -> None:
+        self._ask = ask
+        self._told: tuple[float, Value] | None = None
+        self._lock = threading.Lock()
+
+    def get(self) -> Value:
+        """What it is."""
+        with self._lock:
+            if self._told is None or time.monotonic() - self._told[0] > KEEP_SECONDS:
+                self._told = (time.monotonic(), self._ask())
+            return self._told[1]
+
+    def forget(self) -> None:
+        """Ask anew the next time."""
+        with self._lock:
+            self._told = None
+
+
+class _Row(BaseModel):
+    """Something in an answer; fields that we do not use are left aside."""
+
+    model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
+
+
+class Template(_Row):
+    """A template with its versions, which CDCS calls a template version manager."""
+
+    id: int
+    title: str
+    current: int
+    versions: tuple[int, ...] = ()
+    is_disabled: bool = False
+
+
+class TemplateVersion(_Row):
+    """The schema of one version of a template."""
+
+    id: int
+    content: str
+
+
+class Workspace(_Row):
+    """A workspace."""
+
+    id: int
+    title: str
+
+
+class Account(_Row):
+    """An account in CDCS."""
+
+    id: int
+    username: str
+    email: str = ""
+
+
+class Record(_Row):
+    """A record."""
+
+    id: int
+    title: str
+    template: int
+    user_id: str
+    workspace: int | None = None
+    xml: str = Field(validation_alias=AliasChoices("xml_content", "content"))
+
+
+class Blob(_Row):
+    """A file."""
+
+    id: int
+    filename: str
+    user_id: str
+    workspace: int | None = None
+
+
+Row = TypeVar("Row", bound=_Row)
+
+
+class CdcsServer(Server):
+    """CDCS, which answers 500 both to a record that is not valid and when it is in trouble itself."""
+
+    def is_passing(self, answer: Answer) -> bool:
+        """Whether trying again may help: not when CDCS itself says what is wrong with the record."""
+        if answer.status != 500:
+            return super().is_passing(answer)
+        said = message(answer)
+        return not said or any(reason in str(said) for reason in PASSING_REASONS)
+
+    def reason(self, answer: Answer) -> str:
+        """The server's own reason for a refusal."""
+        if said := message(answer):
+            return str(said)
+        if answer.content.lstrip()[:1] == b"<":
+            return "it sends a page; is NX_CDCS_URL the root of the CDCS?"
+        return super().reason(answer)
+
+
+class Cdcs(Destination):
+    """Records in a CDCS.
+
+    Parameters
+    ----------
+    url
+        Root of the CDCS.
+    token
+        Token of an account that may write; of a superuser if records are to belong to their users.
+    choices
+        How the site wants its records.
+    verify, patience
+        As for `resources.destinations.server.Server`.
+    """
+
+    name: ClassVar[str] = "cdcs"
+    asset_name: ClassVar[str] = "cdcs_record"
+    label: ClassVar[str] = "CDCS record"
+    version: ClassVar[str] = "1"
+
+    def __init__(
+        self,
+        url: str,
+        token: SecretStr,
+        choices: Choices,
+        *,
+        verify: bool | str = True,
+        patience: Patience = PATIENCE,
+    ) -> None:
+        self._url = url.rstrip("/") + "/"
+        self._whom = f"CDCS at {self._url}"
+        self._choices = choices
+        self._server = CdcsServer(
+            self._whom,
+            self._url,
+            settings={"address": "NX_CDCS_URL", "token": "NX_CDCS_TOKEN"},
+            auth=HeaderToken(token, "Token "),
+            secrets=[token],
+            verify=verify,
+            patience=patience,
+        )
+        self._template = Kept(self._ask_template)
+        self._workspace = Kept(self._ask_workspace)
+        self._sets_pids = Kept(self._ask_whether_it_sets_pids)
+        self._accounts = Kept(lambda: self._rows(Account, "rest/user/"))
+        self._making_accounts = threading.Lock()
+        self._content_field = "xml_content"
+        self._refused_suffixes: set[str] = set()
+
+    @classmethod
+    def configured(cls, site: Settings) -> Self | None:
+        """Make the destination of a site's settings; None without NX_CDCS_URL and NX_CDCS_TOKEN."""
+        if site.cdcs_url is None and site.cdcs_token is None:
+            return None
+        if site.cdcs_url is None:
+            msg = "NX_CDCS_URL is missing, but NX_CDCS_TOKEN is set; add the address of the CDCS or remove the token."
+            raise ConfigurationError(msg)
+        if site.cdcs_token is None:
+            msg = (
+                "NX_CDCS_TOKEN is missing, but NX_CDCS_URL is set; make a token for a superuser in the admin pages of "
+                "CDCS under 'Tokens', or remove both."
+            )
+            raise ConfigurationError(msg)
+        choices = Choices(
+            template=site.cdcs_template,
+            workspace=site.cdcs_workspace if site.cdcs_assign_to_public_workspace else None,
+            user_owned=site.cdcs_user_owned_records,
+            blobs=site.cdcs_blobs,
+        )
+        return cls(str(site.cdcs_url), site.cdcs_token, choices, verify=site.verify)
+
+    def in_words(self) -> str:
+        """Where the records are, and how."""
+        return f"{self._url} {self._choices}"
+
+    # The four questions
+
+    def find(self, key: str, address: str) -> list[Remote]:  # noqa: ARG002
+        """Every record of a session, whoever owns it, in whatever workspace and under whatever version of a template.
+
+        A superuser sees all records; any other account only its own.
+        """
+        records = sorted((r for r in self._titled(key) if belongs_to(r.xml, key)), key=lambda record: record.id)
+        return [self._remote(record.id) for record in records]
+
+    def create(self, publication: Publication) -> Remote:
+        """Make the record with its owner and workspace, all in one request."""
+        if len(publication.key) > LONGEST_TITLE:
+            msg = f"{publication.key} is too long for CDCS, whose titles have at most {LONGEST_TITLE} characters."
+            raise DestinationRefusedError(msg)
+        owner = self._owner(publication.session.user)
+        xml = with_pid(publication.xml, None if self._sets_pids.get() else publication.key)
+        record = self._post(publication.key, xml, owner)
+        self._put_blobs(record, publication, owner)
+        return self._remote(record.id)
+
+    def update(self, remote: Remote, publication: Publication) -> Remote:
+        """Change the record where it differs; what the server has set as its identifier stays."""
+        answer = self._server.call("GET", f"rest/data/{remote.id}/", expect=(200, 404))
+        if answer.status == 404:
+            msg = f"{self._whom}: record {remote.id} of {publication.key} was deleted just now; it is made again later."
+            raise DestinationUnavailableError(msg)
+        told = self._server.json(answer)
+        record = self._row(Record, told)
+        xml = with_pid(publication.xml, self._pid(record, publication.key))
+        if record.title != publication.key or not is_same(record.xml, xml):
+            self._patch(record, publication.key, xml, "xml_content" if "xml_content" in told else "content")
+        workspace = self._workspace.get()
+        if workspace not in (None, record.workspace):
+            self._server.call("PATCH", f"rest/data/{record.id}/assign/{workspace}")  # 404 with a slash at the end
+        owner = self._owner(publication.session.user)
+        if owner is not None and record.user_id != str(owner):
+            self._server.call("PATCH", f"rest/data/{record.id}/change-owner/{owner}")
+        self._put_blobs(record, publication, owner)
+        return remote
+
+    def withdraw(self, remote: Remote) -> None:
+        """Remove the record; before it its files, while it can still be found if this is cut short."""
+        for blob in self._blobs(rf"_{remote.id}_[0-9a-f]{{16}}\.[a-z0-9]+$"):
+            self._delete_blob(blob)
+        self._server.call("DELETE", f"rest/data/{remote.id}/", expect=(204, 404))
+
+    def _remote(self, record: int) -> Remote:
+        return Remote(id=str(record), url=f"{self._url}data?id={record}")
+
+    # Records
+
+    def _titled(self, key: str) -> list[Record]:
+        """Records with the key as title.
+
+        Not by CDCS's query, which may ask an index that lags behind (``MONGODB_ASYNC_SAVE``).
+        """
+        answer = self._server.call("GET", "rest/admin/data/", params={"title": key}, expect=(200, 403))
+        if answer.status == 200:
+            rows = self._as_rows(Record, self._server.json(answer))
+        elif self._choices.user_owned:
+            raise DestinationRefusedError(self._powerless())
+        else:
+            rows = self._rows(Record, "rest/data/", title=key)
+        return [row for row in rows if row.title == key]
+
+    def _post(self, key: str, xml: str, owner: int | None) -> Record:
+        """Make a record; a second time only if the first was refused for what we took the server to have."""
+        fields: Any = None
+        for _ in range(2):
+            body: dict[str, Any] = {"title": key, "template": self._template.get().current, self._content_field: xml}
+            if (workspace := self._workspace.get()) is not None:
+                body["workspace"] = workspace
+            if owner is not None:
+                body["user_id"] = str(owner)
+            path = "rest/data/" if owner is None else "rest/admin/data/"  # only the latter takes an owner
+            answer = self._server.call("POST", path, json=body, expect=(201, 400))
+            if answer.status == 201:
+                return self._row(Record, self._server.json(answer))
+            fields = message(answer)
+            self._template.forget()
+            self._workspace.forget()
+            if isinstance(fields, Mapping) and "content" in fields:
+                self._content_field = "content"
+            elif not (isinstance(fields, Mapping) and fields.keys() & {"template", "workspace"}):
+                break
+        msg = f"{self._whom} refuses the record of {key}: {self._server.hide(_in_words(fields))}"
+        raise DestinationRefusedError(msg)
+
+    def _patch(self, record: Record, key: str, xml: str, field: str) -> None:
+        try:
+            self._server.call("PATCH", f"rest/data/{record.id}/", json={"title": key, field: xml})
+        except DestinationRefusedError as refusal:
+            if record.template == self._template.get().current:
+                raise
+            msg = (
+                f"{refusal} Record {record.id} belongs to an earlier version of the template: move it to the current "
+                "one in the admin pages of CDCS (Templates, versions, migrate), then publish it again."
+            )
+            raise DestinationRefusedError(msg) from None
+
+    def _pid(self, record: Record, key: str) -> str | None:
+        """Identifier that a stored record shall have: one that the server has set is cited, and stays."""
+        stored = pid_of(record.xml)
+        if stored not in (None, key):
+            return stored
+        return None if self._sets_pids.get() else key
+
+    # Files
+
+    def _put_blobs(self, record: Record, publication: Publication, owner: int | None) -> None:
+        """Make the files of a record the previews of the publication.
+
+        Their names begin with the session's key, and tell record and content. CDCS links one file to a record: the
+        first.
+        """
+        if not self._choices.blobs:
+            return
+        wanted = {blob_name(publication.key, record.id, path): path for _, path in publication.previews()}
+        there: dict[str, Blob] = {}
+        for blob in self._blobs(rf"^{re.escape(publication.key)}_[0-9]+_[0-9a-f]{{16}}\."):
+            if blob.filename in wanted and blob.filename not in there:
+                there[blob.filename] = blob
+            else:
+                self._delete_blob(blob)
+        blobs = [there.get(name) or self._upload(name, path) for name, path in wanted.items()]
+        kept = [blob for blob in blobs if blob is not None]
+        for blob in kept:
+            self._hand_over(blob, owner)
+        for blob in kept[:1]:
+            self._server.call("POST", f"rest/blob/{blob.id}/metadata/{record.id}/", repeat=True)
+
+    def _upload(self, name: str, path: Path) -> Blob | None:
+        """Upload a file; None when CDCS takes none with such a suffix."""
+        if path.suffix in self._refused_suffixes:
+            return None
+        answer = self._server.call("POST", "rest/blob/", files={"blob": (name, path.read_bytes())}, expect=(201, 500))
+        if answer.status == 201:
+            return self._row(Blob, self._server.json(answer))
+        said = str(message(answer))
+        if "extension" not in said:
+            raise DestinationRefusedError(f"{self._whom} refuses the preview {name}: {self._server.hide(said)[:500]}")
+        self._refused_suffixes.add(path.suffix)
+        _log.warning(
+            "%s takes no '%s' files; add it to BLOB_EXTENSIONS there to have previews.", self._whom, path.suffix
+        )
+        return None
+
+    def _hand_over(self, blob: Blob, owner: int | None) -> None:
+        workspace = self._workspace.get()
+        if workspace not in (None, blob.workspace):
+            self._server.call("PATCH", f"rest/blob/{blob.id}/assign/{workspace}")
+        if owner is not None and blob.user_id != str(owner):
+            self._server.call("PATCH", f"rest/blob/{blob.id}/change-owner/{owner}")
+
+    def _blobs(self, pattern: str) -> list[Blob]:
+        """Files whose name matches a regular expression, the oldest first."""
+        query = {"filename": pattern, "regex": "true"}
+        answer = self._server.call("GET", "rest/admin/blob/", params=query, expect=(200, 403))
+        if answer.status == 200:
+            found = self._as_rows(Blob, self._server.json(answer))
+        else:
+            found = self._rows(Blob, "rest/blob/", **query)
+        return sorted((b for b in found if re.search(pattern, b.filename)), key=lambda blob: blob.id)
+
+    def _delete_blob(self, blob: Blob) -> None:
+        self._server.call("DELETE", f"rest/blob/{blob.id}/", expect=(204, 404))
+
+    # Owners
+
+    def _owner(self, person: Person | None) -> int | None:
+        """Account that a record is to belong to; None to leave it with the account of our token.
+
+        An account is made for who has none, with a password that nobody knows: its user asks CDCS for a new one, or
+        signs in another way.
+        """
+        if not self._choices.user_owned or person is None:
+            return None
+        with self._making_accounts:
+            if (owner := account_of(person, self._accounts.get())) is None:
+                self._accounts.forget()
+                owner = account_of(person, self._accounts.get()) or self._make_account(person)
+        return owner
+
+    def _make_account(self, person: Person) -> int | None:
+        password = secrets.token_urlsafe(32)
+        body = {
+            "username": person.username,
+            "email": person.email,
+            "first_name": person.first_name,
+            "last_name": person.last_name,
+            "password": password,
+        }
+        try:
+            self._server.call("POST", "rest/user/", json=body, expect=(201,))
+        except DestinationRefusedError as refusal:
+            reason = str(refusal).replace(password, "…")
+            _log.warning("The records of %s stay with the account of NX_CDCS_TOKEN: %s", person.username, reason)
+            return None
+        finally:
+            self._accounts.forget()
+        return account_of(person, self._accounts.get())
+
+    # What the server has
+
+    def _ask_template(self) -> Template:
+        template = self._find_template()
+        if template is None:
+            titles = ", ".join(f"'{row.title}'" for row in self._templates()) or "none"
+            msg = (
+                f"{self._whom} has no template '{self._choices.template}' (there are: {titles}). Run "
+                "'nexuslims-pipeline cdcs-template' to make it, or correct NX_CDCS_TEMPLATE."
+            )
+            raise DestinationRefusedError(msg)
+        return template
+
+    def _find_template(self) -> Template | None:
+        return next((row for row in self._templates() if row.title == self._choices.template), None)
+
+    def _templates(self) -> list[Template]:
+        rows = self._rows(Template, "rest/template-version-manager/global/")
+        return [row for row in rows if not row.is_disabled]
+
+    def _ask_workspace(self) -> int | None:
+        if self._choices.workspace is None:
+            return None
+        rows = self._rows(Workspace, "rest/workspace/read_access/")
+        for row in rows:
+            if row.title == self._choices.workspace:
+                return row.id
+        titles = ", ".join(f"'{row.title}'" for row in rows) or "none"
+        msg = (
+            f"{self._whom} has no workspace '{self._choices.workspace}' (there are: {titles}). Make it there, or "
+            "correct NX_CDCS_WORKSPACE, or set NX_CDCS_ASSIGN_TO_PUBLIC_WORKSPACE=false."
+        )
+        raise DestinationRefusedError(msg)
+
+    def _ask_whether_it_sets_pids(self) -> bool:
+        """Whether the server gives each record an identifier of its own; it then refuses records that bring one."""
+        answer = self._server.call("GET", "pid/rest/settings/", expect=(200, 403, 404))
+        told = self._server.json(answer) if answer.status == 200 else {}
+        return isinstance(told, Mapping) and told.get("auto_set_pid") is True
+
+    # By hand
+
+    def install_template(self, *, dry_run: bool = False) -> str:
+        """Make the template of our schema, or a new version of it where the schema differs.
+
+        Older versions keep their records.
+
+        Parameters
+        ----------
+        dry_run
+            Only tell what would be done.
+
+        Returns
+        -------
+        str
+            What was done, or would be, in a sentence.
+        """
+        title, schema = self._choices.template, SCHEMA_FILE.read_text(encoding="utf-8")
+        body = {"filename": SCHEMA_FILE.name, "content": schema}
+        template = self._find_template()
+        if template is None:
+            if dry_run:
+                return f"The template '{title}' would be made on {self._whom}."
+            self._server.call("POST", "rest/template/global/", json=body | {"title": title}, expect=(201,))
+            self._template.forget()
+            return f"The template '{title}' was made on {self._whom}."
+        if is_same(self._schema(template.current), schema):
+            return f"The template '{title}' on {self._whom} has our schema already."
+        if dry_run:
+            return f"The template '{title}' on {self._whom} would get a new version with our schema."
+        # One that was cut short here before left its version, but not as the current one.
+        version = next((v for v in reversed(template.versions) if is_same(self._schema(v), schema)), None)
+        if version is None:
+            path = f"rest/template-version-manager/{template.id}/version/"
+            answer = self._server.call("POST", path, json=body, expect=(201,))
+            version = self._row(TemplateVersion, self._server.json(answer)).id
+        self._server.call("PATCH", f"rest/template/version/{version}/current/")
+        self._template.forget()
+        return f"The template '{title}' on {self._whom} has a new version with our schema."
+
+    def _schema(self, version: int) -> str:
+        answer = self._server.call("GET", f"rest/template/{version}/")
+        return self._row(TemplateVersion, self._server.json(answer)).content
+
+    def check(self) -> list[str]:
+        """What is wrong with the token, the template and the workspace."""
+        found: list[str] = []
+        for look in (self._check_template, self._check_workspace, self._check_token):
+            try:
+                found += look()
+            except DestinationUnavailableError as fault:
+                return [str(fault)]
+            except DestinationError as fault:
+                found.append(str(fault))
+        return list(dict.fromkeys(found))
+
+    def _check_template(self) -> Iterator[str]:
+        if not is_same(self._schema(self._ask_template().current), SCHEMA_FILE.read_text(encoding="utf-8")):
+            yield (
+                f"The template '{self._choices.template}' on {self._whom} does not have our schema; run "
+                "'nexuslims-pipeline cdcs-template' to give it a new version."
+            )
+
+    def _check_workspace(self) -> Iterator[str]:
+        self._ask_workspace()
+        yield from ()
+
+    def _check_token(self) -> Iterator[str]:
+        # No record has this title: it is asked for what the answer's status tells of the token.
+        answer = self._server.call("GET", "rest/admin/data/", params={"title": "/"}, expect=(200, 403))
+        if answer.status == 403 and self._choices.user_owned:
+            yield self._powerless()
+
+    def _powerless(self) -> str:
+        return (
+            f"{self._whom}: NX_CDCS_TOKEN is not the token of a superuser, who alone can hand records to their users "
+            "and find them again; make one for a superuser, or set NX_CDCS_USER_OWNED_RECORDS=false."
+        )
+
+    # Answers
+
+    def _rows(self, kind: type[Row], path: str, **query: str) -> list[Row]:
+        """All rows of a list, which a server may give in pages."""
+        rows: list[Row] = []
+        page = 1
+        while True:
+            told = self._server.json(
+                self._server.call("GET", path, params=query | ({"page": page} if page > 1 else {}))
+            )
+            if not isinstance(told, Mapping):
+                return self._as_rows(kind, told)
+            rows += self._as_rows(kind, told.get("results"))
+            if not told.get("next"):
+                return rows
+            page += 1
+
+    def _as_rows(self, kind: type[Row], told: Any) -> list[Row]:
+        if not isinstance(told, list):
+            raise DestinationUnavailableError(f"{self._whom} sends an answer of a foreign form where a list belongs.")
+        return [self._row(kind, row) for row in told]
+
+    def _row(self, kind: type[Row], told: Any) -> Row:
+        try:
+            return kind.model_validate(told)
+        except ValidationError as error:
+            places = ", ".join(".".join(map(str, e["loc"])) or "all" for e in error.errors(include_input=False)[:3])
+        raise DestinationUnavailableError(f"{self._whom} sends a {kind.__name__.lower()} of a foreign form ({places}).")
+
+
+def message(answer: Answer) -> Any:
+    """What CDCS says of an answer in words or by fields; None when it says nothing, or something else answers."""
+    try:
+        told = answer.json()
+    except ValueError:
+        return None
+    return told.get("message") or told.get("detail") if isinstance(told, Mapping) else None
+
+
+def _in_words(fields: Any) -> str:
+    """Reasons by field, as sentences."""
+    if not isinstance(fields, Mapping):
+        return str(fields or "it gives no reason")[:500]
+    reasons = (
+        f"{field}: {' '.join(map(str, texts)) if isinstance(texts, list) else texts}" for field, texts in fields.items()
+    )
+    return "; ".join(reasons)[:500]
+
+
+def account_of(person: Person, accounts: list[Account]) -> int | None:
+    """Account of a person: of the same name, else the only one with the address."""
+    for account in accounts:
+        if account.username == person.username:
+            return account.id
+    email = person.email.casefold()
+    same = [account.id for account in accounts if email and account.email.casefold() == email]
+    return same[0] if len(same) == 1 else None
+
+
+def blob_name(key: str, record: int, path: Path) -> str:
+    """Name of a preview in CDCS: of the same session, record and content, the same."""
+    content = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return f"{key}_{record}_{content}{path.suffix}"
+
+
+def _parsed(xml: str) -> Any:
+    """Root element of XML from a server; None when it is none, or declares what may do harm."""
+    from nexuslims_pipeline.extraction.model import ExtractionError
+    from nexuslims_pipeline.extraction.vendor_text import parse_xml
+
+    try:
+        return parse_xml(xml.encode())
+    except ExtractionError:
+        return None
+
+
+def pid_of(xml: str) -> str | None:
+    """Identifier that a record carries."""
+    root = _parsed(xml)
+    return None if root is None else root.get("pid")
+
+
+def belongs_to(xml: str, key: str) -> bool:
+    """Whether a record that has a session's key as title is ours.
+
+    It is when it carries the key as its identifier. Where the server sets identifiers, the instrument has to do.
+    """
+    root = _parsed(xml)
+    if root is None or root.tag != f"{{{NAMESPACE}}}Experiment":
+        return False
+    pid = root.get("pid")
+    if pid == key:
+        return True
+    instrument = root.find(f"{{{NAMESPACE}}}summary/{{{NAMESPACE}}}instrument")
+    is_set_by_server = pid is None or "://" in pid
+    return is_set_by_server and instrument is not None and instrument.get("pid") == instrument_of(key)
+
+
+def with_pid(xml: bytes, pid: str | None) -> str:
+    """A record of ours with an identifier, or without one."""
+    from lxml import etree
+
+    text = xml.decode("utf-8")
+    root = _parsed(text)
+    if root.get("pid") == pid:
+        return text
+    if pid is None:
+        del root.attrib["pid"]
+    else:
+        root.set("pid", pid)
+    return etree.tostring(root, encoding="UTF-8", xml_declaration=True).decode("utf-8") + "\n"
+
+
+def is_same(one: str, other: str) -> bool:
+    """Whether two texts are the same XML but for comments and how it is written."""
+    from lxml import etree
+
+    if one == other:
+        return True
+    roots = [_parsed(text) for text in (one, other)]
+    if None in roots:
+        return False
+    first, second = (etree.tostring(root, method="c14n") for root in roots)
+    return first == second
