@@ -16,7 +16,7 @@ VERSION = "1"
     kinds={"duckdb"},
     owners=["team:facility"],
     code_version=VERSION,
-    deps=list(CHAIN[1:]),
+    deps=[*CHAIN[1:], "session_status"],
 )
 def catalog_views(catalog: Catalog, store: Store) -> MaterializeResult[None]:
     """Views for SQL over the store: sessions, files, datasets, fields, activities, records."""

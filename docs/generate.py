@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 
-from pydantic import BaseModel  # noqa: E402
+from pydantic import AnyHttpUrl, BaseModel, SecretStr  # noqa: E402
 from pydantic.fields import FieldInfo  # noqa: E402
 from pydantic_core import PydanticUndefined  # noqa: E402
 
@@ -40,7 +40,15 @@ SERVER_FIELDS = {
 """Field of `NemoServerConfig` behind each variable, and its default in words."""
 COMPUTED = {"extraction_workers": "number of cores", "nemo_servers": "none"}
 """Defaults that are computed, in words."""
-TYPES = {Path: "path", float: "number", int: "whole number", bool: "`true` or `false`", str: "text"}
+TYPES = {
+    AnyHttpUrl: "address",
+    Path: "path",
+    SecretStr: "secret",
+    bool: "`true` or `false`",
+    float: "number",
+    int: "whole number",
+    str: "text",
+}
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 BASES = {
     "stem": "name without extension",

@@ -271,19 +271,24 @@ def _demo(options: argparse.Namespace) -> int:
         del os.environ[name]
     load_dotenv(folder / "demo.env", override=True)
 
-    from nexuslims_pipeline.building import Building
-    from nexuslims_pipeline.configuration import load_settings
+    from nexuslims_pipeline.building import Building, dagster_instance
+    from nexuslims_pipeline.configuration import settings
+    from nexuslims_pipeline.publishing import Deliveries
 
-    site = load_settings(env_file=None)
+    settings.cache_clear()
+    site = settings()
     print(f"Building the sessions of a small facility of our own making below {folder}\n")
     outcomes = Building(site).run(date(2020, 1, 1), None, [], lambda outcome: print(outcome.line(), flush=True))
+    deliveries = Deliveries(site, lambda: dagster_instance(site.data_path))
+    deliveries.run(lambda delivery: print(delivery.line(), flush=True))
     print(
         f"\nRecords:   {site.records_folder}\n"
+        f"Crates:    {site.crates_path} (RO-Crates, which electronic lab notebooks import)\n"
         f"Previews:  {site.data_path / 'datasets'}\n"
         f"Tables:    {site.data_path / 'catalog.duckdb'} (SQL views: sessions, files, datasets, fields …)\n"
         "The graph: run 'make ui' and open http://127.0.0.1:3000"
     )
-    return FAILED if any(outcome.failed for outcome in outcomes) else 0
+    return FAILED if deliveries.unpublished or any(outcome.failed for outcome in outcomes) else 0
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -127,13 +127,18 @@ def _sha256_in(path: Path) -> str:
     return str(json.loads(path.read_bytes())["sha256"])
 
 
+@cache
+def _ledger(folder: Path) -> Ledger:
+    """The ledger of a folder; one object for all, which reads each entry once."""
+    return Ledger(folder)
+
+
 class Publishing(ConfigurableResource[Any]):
     """The site's destinations; their tokens stay in the settings, where no page shows them."""
 
     strategy: str = "all"
     """How many destinations must hold a record: one of `resources.publishing.Strategy`."""
     _opened: dict[str, Destination] | None = PrivateAttr(default=None)
-    _ledgers: dict[Path, Ledger] = PrivateAttr(default_factory=dict)
 
     def destinations(self) -> dict[str, Destination]:
         """Destinations by name: first those that others link to."""
@@ -144,8 +149,7 @@ class Publishing(ConfigurableResource[Any]):
     def publishers(self, store: Store, storage: InstrumentStorage) -> list[Publisher]:
         """One publisher for each destination."""
         destinations = self.destinations()
-        folders = {name: store.exports_folder / name for name in destinations}
-        ledgers = {name: self._ledgers.setdefault(folder, Ledger(folder)) for name, folder in folders.items()}
+        ledgers = {name: _ledger(store.exports_folder / name) for name in destinations}
         labels = {name: destination.label for name, destination in destinations.items()}
         source = StoredSessions(store, storage)
         return [Publisher(destination, ledgers, labels, source) for destination in destinations.values()]

@@ -150,7 +150,7 @@ class Publisher:
         address = self.destination.address(publication)
         if self._holds(entry, wanted, address):
             copies = self.destination.find(key, address)
-            if [copy.id for copy in copies] == [entry.remote.id if entry.remote else None]:
+            if len(copies) == 1 and copies[0].is_whole and entry.remote and copies[0].id == entry.remote.id:
                 self._clear_failure(entry)
                 return Result("unchanged", entry.remote, entry.version)
         was_in_doubt = not entry.is_certain

@@ -80,6 +80,8 @@ def settings(folder: Path) -> str:
         "NX_INSTRUMENTS_FILE": str(folder / "instruments.yaml"),
         "NX_NEMO_ADDRESS_1": (folder / "nemo").as_uri() + "/",
         "NX_NEMO_TZ_1": TIME_ZONE,
+        "NX_CRATES_PATH": str(folder / "crates"),
+        "NX_FACILITY_NAME": "Demo facility",
         "DAGSTER_HOME": str(folder / "dagster_home"),
     }
     if any(character in str(folder) for character in "'\\\n\r") or "${" in str(folder):

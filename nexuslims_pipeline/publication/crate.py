@@ -22,8 +22,9 @@ import re
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from html import escape
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from nexuslims_pipeline import __version__
@@ -45,7 +46,6 @@ from nexuslims_pipeline.sessions.model import Sample
 
 if TYPE_CHECKING:
     from rocrate.model.entity import Entity
-    from rocrate.rocrate import ROCrate
 
 VERSION = "1.2"
 LARGEST = 100 << 20
@@ -56,7 +56,10 @@ UNMEASURED = frozenset({"Creation Time", "Data Type", "DatasetType", "Extraction
 """Metadata that have a place of their own, or only in the sidecar."""
 NAME_LENGTH = 80
 """Letters of a file's name in the crate that are its own; its number comes before."""
+MEDIA_TYPES = {".xml": "application/xml", ".json": "application/json", ".png": "image/png", ".txt": "text/plain"}
 METADATA, SESSION = "ro-crate-metadata.json", "session"
+SOFTWARE = "urn:nexuslims-pipeline"
+"""Stands for the address that RO-Crate demands of all software; ours has no page on the web."""
 NO_LICENSE = "No licence is stated. Ask the facility or the people named before using the data."
 
 
@@ -95,40 +98,27 @@ def _zipped(members: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+@dataclass(frozen=True)
 class _File:
     """A file in the crate."""
 
-    def __init__(self, path: str, name: str, media_type: str, description: str, content: bytes) -> None:
-        self.path = f"{SESSION}/{path}"
-        self.name = name
-        self.media_type = media_type
-        self.description = description
-        self.content = content
+    path: str
+    """Below the crate's folder; of characters that need no encoding."""
+    name: str
+    """True name, for people."""
+    description: str
+    content: bytes
+
+    @property
+    def media_type(self) -> str:
+        return MEDIA_TYPES[PurePosixPath(self.path).suffix]
 
 
 class _Payload:
     """The files in a crate: as many sidecars, then previews, as it may hold."""
 
     def __init__(self, publication: Publication, facility: str, doi_prefix: str) -> None:
-        key = publication.key
-        self.record = _File(f"{key}.xml", f"{key}.xml", "application/xml", "Nexus Experiment record", publication.xml)
-        self.files = [
-            self.record,
-            _File(
-                "datacite.json",
-                "datacite.json",
-                "application/json",
-                "DataCite metadata",
-                json_bytes(datacite(publication, facility, doi_prefix)),
-            ),
-            _File(
-                "prov.json",
-                "prov.json",
-                "application/json",
-                "Provenance of the record (PROV-JSON)",
-                json_bytes(provenance(publication)),
-            ),
-        ]
+        self.files: list[_File] = []
         self.sidecars: dict[str, _File] = {}
         """By location of the raw file."""
         self.previews: dict[tuple[str, int], _File] = {}
@@ -136,24 +126,31 @@ class _Payload:
         self.left_out: list[str] = []
         """Names of the files that would make the crate too large."""
         self._room = LARGEST
-        previews = publication.previews()
-        numbers: dict[str, int] = {}
-        for location in (*(d.location for d, _ in previews), *publication.sidecars()):
-            numbers.setdefault(location, len(numbers) + 1)
-        width = len(str(len(numbers)))
-        for location, path in publication.sidecars().items():
+        self.record = self._add(f"{publication.key}.xml", "Nexus Experiment record", publication.xml)
+        self._add("datacite.json", "DataCite metadata", json_bytes(datacite(publication, facility, doi_prefix)))
+        self._add("prov.json", "Provenance of the record (PROV-JSON)", json_bytes(provenance(publication)))
+        self._take_sidecars(publication)
+        self._take_previews(publication)
+        if self.left_out:
+            self._add("left-out.txt", "Files left out of this crate", "\n".join(self.left_out).encode())
+
+    def _take_sidecars(self, publication: Publication) -> None:
+        sidecars = publication.sidecars()
+        for number, (location, path) in enumerate(sidecars.items(), 1):
             name = from_location(location).name
-            file = f"metadata/{numbers[location]:0{width}}_{_plain(name)}.json"
-            if taken := self._take(path, file, f"{_shown(name)}.json", "application/json", "All metadata of the file"):
+            file = f"metadata/{number:0{len(str(len(sidecars)))}}_{_plain(name)}.json"
+            if taken := self._take(path, file, f"{token(name)}.json", "All metadata of the file"):
                 self.sidecars[location] = taken
-        for dataset, path in previews:
-            signal = f"-{dataset.index + 1}" if dataset.count > 1 else ""
-            name = _plain(from_location(dataset.location).name)
-            file = f"previews/{numbers[dataset.location]:0{width}}{signal}_{name}.png"
-            if taken := self._take(path, file, f"{_shown(dataset.name)}.png", "image/png", "Preview"):
+
+    def _take_previews(self, publication: Publication) -> None:
+        previews = publication.previews()
+        for number, (dataset, path) in enumerate(previews, 1):
+            name = from_location(dataset.location).name
+            file = f"previews/{number:0{len(str(len(previews)))}}_{_plain(name)}.png"
+            if taken := self._take(path, file, f"{token(dataset.name)}.png", "Preview"):
                 self.previews[dataset.location, dataset.index] = taken
 
-    def _take(self, path: Path, file: str, name: str, media_type: str, description: str) -> _File | None:
+    def _take(self, path: Path, file: str, name: str, description: str) -> _File | None:
         try:
             if path.stat().st_size > self._room:
                 self.left_out.append(name)
@@ -162,18 +159,17 @@ class _Payload:
         except FileNotFoundError:  # the session is being built anew, and will be published again
             return None
         self._room -= len(content)
-        taken = _File(file, name, media_type, description, content)
-        self.files.append(taken)
-        return taken
+        return self._add(file, description, content, name)
+
+    def _add(self, file: str, description: str, content: bytes, name: str = "") -> _File:
+        made = _File(f"{SESSION}/{file}", name or file, description, content)
+        self.files.append(made)
+        return made
 
 
 def _plain(name: str) -> str:
     """A file name that is safe everywhere."""
     return re.sub(r"[^A-Za-z0-9.-]+", "_", name)[:NAME_LENGTH].replace("..", "_")
-
-
-def _shown(name: str) -> str:
-    return token(name.encode("utf-8", "replace").decode())
 
 
 def _one_or_many(things: Iterable[Any]) -> Any:
@@ -214,7 +210,7 @@ class _Graph:
             description=token(publication.instrument.location),
         )
         self._pipeline = self._tell(
-            "#pipeline", "SoftwareApplication", name="nexuslims-pipeline", softwareVersion=__version__
+            "#pipeline", "SoftwareApplication", name="nexuslims-pipeline", version=__version__, url=SOFTWARE
         )
         self._samples = [self._sample(n, sample) for n, sample in enumerate(session.samples, 1)]
         self._files = {file.path: self._file(file) for file in payload.files}
@@ -259,7 +255,7 @@ class _Graph:
             entry.location: self._tell(
                 f"#file-{number}",
                 "DigitalDocument",
-                name=_shown(from_location(entry.location).name),
+                name=token(from_location(entry.location).name),
                 identifier=entry.location,
                 description="Raw file below the root of instrument data; not in this crate",
                 contentSize=str(entry.size) if entry.size is not None else None,
@@ -285,7 +281,7 @@ class _Graph:
         return self._tell(
             f"#dataset-{number}",
             "Dataset",
-            name=_shown(dataset.name),
+            name=token(dataset.name),
             description=token(dataset.description),
             additionalType=token(str(dataset.nx_meta.get("DatasetType", ""))),
             keywords=token(str(dataset.nx_meta.get("Data Type", ""))),
@@ -310,7 +306,7 @@ class _Graph:
         return self._values[parameter]
 
     def _tell_root(self) -> None:
-        publication, session, root = self._publication, self._publication.session, self._crate.root_dataset
+        publication, _session, root = self._publication, self._publication.session, self._crate.root_dataset
         author = self._user or self._operator or self._facility
         actions = [*self._acquisitions(), *self._readings(), self._build()]
         links = [
@@ -367,10 +363,7 @@ class _Graph:
         if found := formats(publication):
             text += f" Formats: {', '.join(found)}."
         if left_out := self._payload.left_out:
-            text += (
-                f" Left out of this crate, which would be larger than {LARGEST >> 20} MiB with them: "
-                f"{', '.join(left_out)}."
-            )
+            text += f" {len(left_out)} previews and sidecars beyond {LARGEST >> 20} MiB are left out."
         return text
 
     def _project(self) -> "Entity | None":
@@ -420,7 +413,8 @@ class _Graph:
             f"#reader-{number}",
             "SoftwareApplication",
             name=token(name),
-            softwareVersion=token(version),
+            version=token(version) or "unknown",
+            url=f"{SOFTWARE}:reader",
             isPartOf=self._pipeline,
         )
 

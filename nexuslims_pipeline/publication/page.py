@@ -234,7 +234,8 @@ def _pictures(publication: Publication, picture: Picture | None, most: int, most
     if shown:
         yield "<h3>Previews</h3>"
         yield from shown
-        yield from _left_out(len(previews) - len(shown), "previews are")
+    if left_out := len(previews) - len(shown):
+        yield f"<p>{left_out} previews are left out here.</p>"
 
 
 def _refused(publication: Publication) -> list[str]:

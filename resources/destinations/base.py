@@ -35,6 +35,8 @@ class Remote(BaseModel):
     """What the destination calls it."""
     url: str
     """Page of it for people; for files, their address on disk."""
+    is_whole: bool = True
+    """False for a copy that visibly lacks something: it is mended even if the session did not change."""
 
 
 class Destination(ABC):

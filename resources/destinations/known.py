@@ -9,17 +9,14 @@ from re import fullmatch
 
 from nexuslims_pipeline.configuration import Settings
 from resources.destinations.base import Destination
+from resources.destinations.cdcs import Cdcs
+from resources.destinations.crates import Crates
+from resources.destinations.elabftw import Elabftw
+from resources.destinations.labarchives import Labarchives
 
 GROUP = "nexuslims_pipeline.destinations"
 """Group of entry points, each a `Destination` class."""
-OWN: tuple[type[Destination], ...] = ()
-for _m, _c in (("cdcs", "Cdcs"), ("labarchives", "Labarchives"), ("elabftw", "Elabftw"), ("crates", "Crates")):  # XXX
-    try:
-        import importlib
-
-        OWN += (getattr(importlib.import_module(f"resources.destinations.{_m}"), _c),)
-    except Exception:
-        pass
+OWN: tuple[type[Destination], ...] = (Cdcs, Labarchives, Elabftw, Crates)
 """In the order in which the strategy ``first_success`` tries them."""
 TAKEN = frozenset({"nemo", "storage"})
 """Names of other pools."""

@@ -4,7 +4,7 @@
 they say of themselves; whatever people add to the page is left alone. Users of the site's table have their sessions
 in a notebook of their own, all others in that of the service account.
 
-The API (methods, names, signature): https://mynotebook.labarchives.com/share/LabArchives%20API/NS4yfDI3LzQvVHJlZU5vZGUvMTF8MTMuMg,
+The API (methods, query, signature): https://mynotebook.labarchives.com/share/LabArchives%20API/NS4yfDI3LzQvVHJlZU5vZGUvMTF8MTMuMg,
 as its public clients use it, e.g. https://github.com/nimh-dsst/labarchives-api. It has no call that deletes an entry
 or a page. So a copy is withdrawn by replacing what it holds, and by renaming its page; LabArchives itself keeps the
 earlier revisions until an administrator of the notebook removes them.
@@ -17,7 +17,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -87,7 +87,7 @@ class Row(BaseModel):
 
 
 class Table(RootModel[dict[str, Row]]):
-    """``username: {uid: ..., notebook: ...}``, by the user names of NEMO."""
+    """``username: {uid: ..., notebook: ...}``, by the user query of NEMO."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -149,16 +149,11 @@ HIDE_QUERIES = _HideQueries()
 class Signature(AuthBase):
     """Signs each call: HMAC-SHA-512 over key id, method and time (page "Call authentication" of the API)."""
 
-    def __init__(self, key_id: str, password: SecretStr, clock: Callable[[], float]) -> None:
+    def __init__(self, key_id: str, password: SecretStr) -> None:
         self._key_id = key_id
         self._password = password
-        self._clock = clock
         self.ahead_ms = 0
         """How far the server's clock is ahead of ours."""
-
-    def now_ms(self) -> int:
-        """Time by our clock."""
-        return round(self._clock() * 1000)
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Add key id, time and signature to the address."""
@@ -166,7 +161,7 @@ class Signature(AuthBase):
         method = urlsplit(url).path.rpartition("/")[2]
         signed = {"akid": self._key_id}
         if method != "epoch_time":
-            expires = self.now_ms() + self.ahead_ms + SIGNED_FOR_MS
+            expires = _now_ms() + self.ahead_ms + SIGNED_FOR_MS
             secret = self._password.get_secret_value().encode()
             digest = hmac.digest(secret, f"{self._key_id}{method}{expires}".encode(), hashlib.sha512)
             signed |= {"expires": str(expires), "sig": base64.b64encode(digest).decode()}
@@ -189,8 +184,6 @@ class Api(Server):
         Kept before each call.
     verify
         As for `resources.web.Web`.
-    clock
-        Seconds since 1970.
     """
 
     def __init__(
@@ -202,9 +195,8 @@ class Api(Server):
         *,
         pace: Pace,
         verify: bool | str = True,
-        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._signature = Signature(key_id, password, clock)
+        self._signature = Signature(key_id, password)
         self._clock_is_asked = threading.Lock()
         secrets = [password, *uids]
         secrets += [SecretStr(quote(secret.get_secret_value(), safe="")) for secret in secrets]
@@ -252,7 +244,7 @@ class Api(Server):
         return self._ask(method, path, account.owner, repeat=repeat, **payload)
 
     def is_passing(self, answer: Answer) -> bool:
-        """Whether the call may be repeated at once; an error that LabArchives names is an answer."""
+        """Whether the call may be repeated at once; an error that LabArchives query is an answer."""
         return answer.status in {502, 503, 504} and b"<error-code" not in answer.content
 
     def hide(self, text: str) -> str:
@@ -267,7 +259,7 @@ class Api(Server):
             return abs(self._signature.ahead_ms - ahead_ms) > CLOCK_IS_OFF_MS
 
     def _clocks_differ_by(self) -> int:
-        before = self._signature.now_ms()
+        before = _now_ms()
         try:
             root = self._ask("GET", "utilities/epoch_time", "nobody", repeat=True)
         except DestinationError:
@@ -276,27 +268,25 @@ class Api(Server):
         server = next((int(text) for text in told if re.fullmatch("[0-9]{12,14}", text)), None)
         if server is None:
             return self._signature.ahead_ms
-        return server - (before + self._signature.now_ms()) // 2
+        return server - (before + _now_ms()) // 2
 
     def _ask(self, method: str, path: str, owner: str, *, repeat: bool, **payload: Any) -> Any:
         answer = self.call(method, path, expect=range(100, 600), repeat=repeat, **payload)
         root = _xml(answer.content)
         code = "" if root is None else _text(root, ".//error-code")
         if code:
-            raise self._error(int(code) if code.isdecimal() else 0, path, owner, answer, root)
+            raise self._error(_number(code), path, owner, answer, root)
         if answer.status in LATER or answer.status >= 500:
             raise DestinationUnavailableError(f"{self._whom} answers {path} with status {answer.status}.")
         if answer.status == 200 and root is not None and root.tag in ROOTS:
             return root
-        if answer.status == 200:
-            raise DestinationUnavailableError(
-                f"{self._whom} answers {path} with something else than LabArchives would (a proxy's page?); "
-                "if that stays so, correct NX_LABARCHIVES_URL."
-            )
-        kind = UnknownToServerError if answer.status == 404 else DestinationRefusedError
-        raise kind(self._refusal(method, path, answer))
+        msg = (
+            f"{self._whom} answers {path} with status {answer.status} and something else than LabArchives would (a "
+            "proxy's page? another host?); if that stays so, correct NX_LABARCHIVES_URL."
+        )
+        raise (DestinationUnavailableError if answer.status == 200 else DestinationRefusedError)(msg)
 
-    def _error(self, code: int, path: str, owner: str, answer: Answer, root: Any) -> DestinationRefusedError:
+    def _error(self, code: int, path: str, owner: str, answer: Answer, root: Any) -> DestinationError:
         said = self.hide(" ".join(_text(root, ".//error-description").split()))[:LONGEST_REASON]
         told = f"{path}, for {owner}: {said or 'it gives no reason'} (error {code})"
         if code in AUTHENTICATION:
@@ -306,6 +296,8 @@ class Api(Server):
             )
         if code in PERMISSION and answer.status != 404:
             return DestinationRefusedError(f"{self._whom} does not permit {told}. Let the notebook's owner permit it.")
+        if answer.status in LATER or answer.status >= 500:
+            return DestinationUnavailableError(f"{self._whom} cannot do {told}.")
         return UnknownToServerError(f"{self._whom} refuses {told}.")
 
 
@@ -326,7 +318,7 @@ class Labarchives(Destination):
         Where the files lie that all workers share.
     seconds
         Time between two calls, of all workers.
-    verify, clock
+    verify
         As for `Api`.
     """
 
@@ -349,7 +341,6 @@ class Labarchives(Destination):
         folder: Path,
         seconds: float,
         verify: bool | str = True,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._url = url.rstrip("/")
         self._service = service
@@ -358,7 +349,7 @@ class Labarchives(Destination):
         self._largest: dict[str, int] = {}
         uids = [account.uid for account in self._accounts]
         pace = Pace(folder / ".pace", seconds)
-        self._api = Api(self._url, key_id, password, uids, pace=pace, verify=verify, clock=clock)
+        self._api = Api(self._url, key_id, password, uids, pace=pace, verify=verify)
 
     @classmethod
     def configured(cls, site: Settings) -> Self | None:
@@ -431,8 +422,8 @@ class Labarchives(Destination):
             return
         for entry in entries:
             self._empty(account, entry)
-        names = {"nbid": notebook, "tree_id": page_id, "display_text": WITHDRAWN_PAGE}
-        self._api.ask("GET", "tree_tools/update_node", account, repeat=True, params=names)
+        query = {"nbid": notebook, "tree_id": page_id, "display_text": WITHDRAWN_PAGE}
+        self._api.ask("GET", "tree_tools/update_node", account, repeat=True, params=query)
 
     def check(self) -> list[str]:
         """Whether key, uid and notebook of the service account work."""
@@ -468,8 +459,8 @@ class Labarchives(Destination):
     # Folders and pages
 
     def _children(self, account: Account, parent: str) -> list[Node]:
-        names = {"nbid": account.notebook, "parent_tree_id": parent}
-        root = self._api.ask("GET", "tree_tools/get_tree_level", account, repeat=True, params=names)
+        query = {"nbid": account.notebook, "parent_tree_id": parent}
+        root = self._api.ask("GET", "tree_tools/get_tree_level", account, repeat=True, params=query)
         return [_node(element) for element in root.iter("level-node")]
 
     def _folders(self, account: Account, path: Iterable[str]) -> list[str]:
@@ -495,13 +486,13 @@ class Labarchives(Destination):
         return parent
 
     def _insert(self, account: Account, parent: str, name: str, *, is_folder: bool) -> Node:
-        names = {
+        query = {
             "nbid": account.notebook,
             "parent_tree_id": parent,
             "display_text": name,
             "is_folder": str(is_folder).lower(),
         }
-        root = self._api.ask("GET", "tree_tools/insert_node", account, params=names)
+        root = self._api.ask("GET", "tree_tools/insert_node", account, params=query)
         made = root.find(".//node")
         return Node(_node(root if made is None else made).id, name, not is_folder)
 
@@ -512,8 +503,8 @@ class Labarchives(Destination):
 
     def _entries(self, account: Account, page_id: str) -> list[PageEntry]:
         """Our entries on a page, in its order."""
-        names = {"nbid": account.notebook, "page_tree_id": page_id, "entry_data": "true"}
-        root = self._api.ask("GET", "tree_tools/get_entries_for_page", account, repeat=True, params=names)
+        query = {"nbid": account.notebook, "page_tree_id": page_id, "entry_data": "true"}
+        root = self._api.ask("GET", "tree_tools/get_entries_for_page", account, repeat=True, params=query)
         entries = (_entry(element) for element in root.iter("entry"))
         return [entry for entry in entries if _is_ours(entry)]
 
@@ -525,8 +516,8 @@ class Labarchives(Destination):
         is_accepted = self._is_accepted(account, len(publication.xml))
         html = entry_text(publication, is_attached=is_accepted)
         if not texts:
-            names = {"nbid": account.notebook, "pid": page_id, "part_type": "text entry"}
-            self._api.ask("POST", "entries/add_entry", account, params=names, data={"entry_data": html})
+            query = {"nbid": account.notebook, "pid": page_id, "part_type": "text entry"}
+            self._api.ask("POST", "entries/add_entry", account, params=query, data={"entry_data": html})
         elif texts[0].content != html:
             self._rewrite(account, texts[0], html)
         if not is_accepted:
@@ -539,27 +530,27 @@ class Labarchives(Destination):
         """Attach a file; its caption tells what it holds, so that it need not be read back."""
         caption = f"{MARK}: the record, SHA-256 {hashlib.sha256(content).hexdigest()}"
         if not there:
-            names = {"nbid": account.notebook, "pid": page_id, "filename": name, "caption": caption}
-            self._upload("entries/add_attachment", account, names, content)
+            query = {"nbid": account.notebook, "pid": page_id, "filename": name, "caption": caption}
+            self._upload("entries/add_attachment", account, query, content)
         elif (there[0].content, there[0].file_name) != (caption, name):
-            names = {"eid": there[0].id, "filename": name, "caption": caption}
-            self._upload("entries/update_attachment", account, names, content, repeat=True)
+            query = {"eid": there[0].id, "filename": name, "caption": caption}
+            self._upload("entries/update_attachment", account, query, content, repeat=True)
 
     def _upload(
-        self, path: str, account: Account, names: Mapping[str, str], content: bytes, *, repeat: bool = False
+        self, path: str, account: Account, query: Mapping[str, str], content: bytes, *, repeat: bool = False
     ) -> None:
-        names = {**names, "change_description": "Sent by nexuslims-pipeline"}
+        query = {**query, "change_description": "Sent by nexuslims-pipeline"}
         headers = {"Content-Type": "application/octet-stream"}
-        self._api.ask("POST", path, account, repeat=repeat, params=names, data=content, headers=headers)
+        self._api.ask("POST", path, account, repeat=repeat, params=query, data=content, headers=headers)
 
     def _rewrite(self, account: Account, entry: PageEntry, html: str) -> None:
-        names = {"eid": entry.id}
-        self._api.ask("POST", "entries/update_entry", account, repeat=True, params=names, data={"entry_data": html})
+        query = {"eid": entry.id}
+        self._api.ask("POST", "entries/update_entry", account, repeat=True, params=query, data={"entry_data": html})
 
     def _empty(self, account: Account, entry: PageEntry) -> None:
         if entry.is_file and entry.content != EMPTY_CAPTION:
-            names = {"eid": entry.id, "filename": "withdrawn.xml", "caption": EMPTY_CAPTION}
-            self._upload("entries/update_attachment", account, names, EMPTY_FILE, repeat=True)
+            query = {"eid": entry.id, "filename": "withdrawn.xml", "caption": EMPTY_CAPTION}
+            self._upload("entries/update_attachment", account, query, EMPTY_FILE, repeat=True)
         elif not entry.is_file and entry.content != EMPTY_TEXT:
             self._rewrite(account, entry, EMPTY_TEXT)
 
@@ -569,8 +560,7 @@ class Labarchives(Destination):
         uid = account.uid.get_secret_value()
         if uid not in self._largest:
             root = self._api.ask("GET", "users/max_file_size", account, repeat=True, params={})
-            told = _text(root, ".//max-file-size")
-            self._largest[uid] = int(told) if told.isdecimal() else size
+            self._largest[uid] = _number(_text(root, ".//max-file-size"))
         return size <= self._largest[uid]
 
 
@@ -624,6 +614,10 @@ def _picture(_: Dataset, path: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
+def _now_ms() -> int:
+    return round(time.time() * 1000)
+
+
 # Answers
 
 
@@ -643,6 +637,10 @@ def _xml(content: bytes) -> Any:
 
 def _text(element: Any, path: str) -> str:
     return (element.findtext(path) or "").strip()
+
+
+def _number(text: str) -> int:
+    return int(text) if re.fullmatch("[0-9]{1,15}", text) else 0
 
 
 def _node(element: Any) -> Node:

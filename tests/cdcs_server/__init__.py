@@ -32,7 +32,7 @@ APPS = (
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("NX_TEST_CACHE") or Path.home() / ".cache" / "nexuslims-pipeline-tests")
 HOME = CACHE / f"cdcs-{VERSION}"
-PATIENCE = 120
+PATIENCE = 60
 """Seconds within which a server starts."""
 
 

@@ -12,7 +12,6 @@ urlpatterns = [
     path("explore/keyword/", include("core_explore_keyword_app.urls")),
     path("explore/common/", include("core_explore_common_app.urls")),
     path("dashboard/", include("core_dashboard_app.urls")),
-    path("dashboard/", include("core_dashboard_common_app.urls")),
     *(path("pid/", include(f"{app}.urls")) for app in settings.LINKED_RECORDS),
     path("", include("core_main_app.urls")),
     path("", include("core_website_app.urls")),

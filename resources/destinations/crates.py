@@ -1,0 +1,139 @@
+"""The destination of files: for each session an RO-Crate (``.eln``) and its citation for DataCite, in a folder.
+
+Both lie at ``<folder>/<year>/<session key>``, so that a copy is found by its name alone.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar, Self
+
+from nexuslims_pipeline.configuration import Settings
+from nexuslims_pipeline.files import json_bytes, sync_folder, write_bytes
+from nexuslims_pipeline.instruments import ConfigurationError
+from nexuslims_pipeline.publication.crate import crate_bytes
+from nexuslims_pipeline.publication.datacite import datacite
+from nexuslims_pipeline.publication.model import Publication
+from nexuslims_pipeline.sessions.keys import parse_key
+from resources.destinations.base import (
+    Destination,
+    DestinationRefusedError,
+    DestinationUnavailableError,
+    Remote,
+)
+
+CRATE, CITATION = ".eln", ".datacite.json"
+BEGINNING = 4096
+"""Bytes of a file in which its session's key stands."""
+
+
+class Crates(Destination):
+    """Crates in a folder.
+
+    Parameters
+    ----------
+    folder
+        Root of all crates.
+    facility
+        Name of the facility, as publisher.
+    doi_prefix
+        Prefix of the identifiers.
+    """
+
+    name: ClassVar[str] = "crates"
+    asset_name: ClassVar[str] = "ro_crate"
+    label: ClassVar[str] = "RO-Crate"
+    version: ClassVar[str] = "1"
+    shows_links_of: ClassVar[tuple[str, ...]] = ("cdcs",)
+    made_of: ClassVar[tuple[str, ...]] = ("file_inventory", "file_metadata", "activities")
+
+    def __init__(self, folder: Path, facility: str, doi_prefix: str) -> None:
+        self._folder = folder
+        self._facility = facility
+        self._doi_prefix = doi_prefix
+
+    @classmethod
+    def configured(cls, site: Settings) -> Self | None:
+        """Make it when NX_CRATES_PATH is set."""
+        if site.crates_path is None:
+            return None
+        if not re.fullmatch(r"10\.[0-9]{4,9}", site.crates_doi_prefix):
+            msg = f"NX_CRATES_DOI_PREFIX: '{site.crates_doi_prefix}' is no DOI prefix; it looks like 10.5072."
+            raise ConfigurationError(msg)
+        return cls(site.crates_path, site.facility_name, site.crates_doi_prefix)
+
+    def in_words(self) -> str:
+        """Publisher and prefix."""
+        return f"{self._facility}, {self._doi_prefix}"
+
+    def find(self, key: str, address: str) -> list[Remote]:  # noqa: ARG002
+        """The crate of a session, also when only one of its two files was written."""
+        with self._in_words():
+            there = [path.exists() for path in self._paths(key)]
+        return [self._remote(key).model_copy(update={"is_whole": all(there)})] if any(there) else []
+
+    def create(self, publication: Publication) -> Remote:
+        """Write the two files, each whole or not at all."""
+        return self._write(publication)
+
+    def update(self, remote: Remote, publication: Publication) -> Remote:  # noqa: ARG002
+        """Write those of the two files that differ."""
+        return self._write(publication)
+
+    def withdraw(self, remote: Remote) -> None:
+        """Remove both files, and what a write that was cut short left behind."""
+        with self._in_words():
+            self._remove_leftovers(remote.id)
+            for path in self._paths(remote.id):
+                path.unlink(missing_ok=True)
+            if (year := self._paths(remote.id)[0].parent).is_dir():
+                sync_folder(year)
+
+    def check(self) -> list[str]:
+        """Whether the folder can be written."""
+        there = next(path for path in (self._folder, *self._folder.parents) if path.exists())
+        if not there.is_dir():
+            return [f"NX_CRATES_PATH: {there} is no folder; choose another one."]
+        if not os.access(there, os.W_OK | os.X_OK):
+            return [f"NX_CRATES_PATH: {there} cannot be written; give the pipeline's account the right to."]
+        return []
+
+    def _paths(self, key: str) -> tuple[Path, Path]:
+        folder = self._folder / f"{parse_key(key).start_date.year:04}"
+        return folder / f"{key}{CRATE}", folder / f"{key}{CITATION}"
+
+    def _remote(self, key: str) -> Remote:
+        return Remote(id=key, url=self._paths(key)[0].as_uri())
+
+    def _write(self, publication: Publication) -> Remote:
+        crate, citation = self._paths(publication.key)
+        with self._in_words():
+            self._remove_leftovers(publication.key)
+            write_bytes(citation, json_bytes(datacite(publication, self._facility, self._doi_prefix)))
+            write_bytes(crate, crate_bytes(publication, self._facility, self._doi_prefix))
+        return self._remote(publication.key)
+
+    def _remove_leftovers(self, key: str) -> None:
+        """Remove a session's temporary files; nobody else writes it, as a session is published by one run at a time."""
+        marks = (f"{key}/".encode(), f'"{key}"'.encode())
+        for path in self._paths(key)[0].parent.glob(".*.tmp"):
+            try:
+                with path.open("rb") as file:
+                    beginning = file.read(BEGINNING)
+            except FileNotFoundError:  # another session's, and whole by now
+                continue
+            if any(mark in beginning for mark in marks):
+                path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except (PermissionError, NotADirectoryError, IsADirectoryError) as fault:
+            msg = f"Crates cannot be kept in NX_CRATES_PATH: {fault}; correct the path or the rights of its folder."
+            raise DestinationRefusedError(msg) from fault
+        except OSError as fault:
+            msg = f"The folder NX_CRATES_PATH does not work for now: {fault}; look whether it is mounted and has room."
+            raise DestinationUnavailableError(msg) from fault
