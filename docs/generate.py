@@ -28,6 +28,9 @@ from nexuslims_pipeline.inventory.companions import RULES  # noqa: E402
 from nexuslims_pipeline.metadata.fields import EVERY, FIELDS  # noqa: E402
 from nexuslims_pipeline.metadata.models import MODELS  # noqa: E402
 from nexuslims_pipeline.sessions.server_config import NemoServerConfig  # noqa: E402
+from resources.destinations.base import Destination, Remote  # noqa: E402
+from resources.destinations.known import OWN  # noqa: E402
+from resources.ledger import Entry, Failure  # noqa: E402
 
 SERVER_FIELDS = {
     "ADDRESS": ("address", "required"),
@@ -40,6 +43,14 @@ SERVER_FIELDS = {
 """Field of `NemoServerConfig` behind each variable, and its default in words."""
 COMPUTED = {"extraction_workers": "number of cores", "nemo_servers": "none"}
 """Defaults that are computed, in words."""
+PLAIN_FIELDS = {
+    "key": "Key of the session.",
+    "failure": "Why the last try came to nothing; null when it did not.",
+    "reason": "In words, with the server's own reason for a refusal.",
+    "at": "When it was.",
+    "run_id": "Dagster's run.",
+}
+"""Entries of the ledger whose names say what they are."""
 TYPES = {
     AnyHttpUrl: "address",
     Path: "path",
@@ -165,6 +176,53 @@ def readers_table() -> str:
     )
 
 
+def destinations_table() -> str:
+    """The project's own destinations, in the order in which ``first_success`` tries them."""
+    return table(
+        ("Destination", "Asset", "A copy is called", "Shows links of", "Sessions at a time"),
+        (
+            (
+                f"`{kind.name}`",
+                f"`{kind.asset_name}`",
+                kind.label,
+                ", ".join(f"`{name}`" for name in kind.shows_links_of) or "–",
+                str(kind.workers),
+            )
+            for kind in OWN
+        ),
+    )
+
+
+def ledger_table() -> str:
+    """Entries of a ledger file."""
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for model, prefix in ((Entry, ""), (Remote, "remote."), (Failure, "failure.")):
+            words = attribute_docstrings(model)
+            for name in model.model_fields:
+                yield f"`{prefix}{name}`", _prose(words.get(name, PLAIN_FIELDS.get(name, "")))
+
+    return table(("Entry", "Meaning"), rows())
+
+
+def contract_table() -> str:
+    """What a destination has and answers."""
+    words = attribute_docstrings(Destination)
+    attributes = ((f"`{name}`", _prose(text)) for name, text in words.items())
+    methods = (
+        (f"`{name}{_arguments(method)}`", _prose((inspect.getdoc(method) or "").partition("\n\n")[0]))
+        for name, method in vars(Destination).items()
+        if not name.startswith("_") and name not in words
+    )
+    return table(("Attribute or method", "What it says or does"), [*attributes, *methods])
+
+
+def _arguments(method: Any) -> str:
+    function = getattr(method, "__func__", method)
+    names = list(inspect.signature(function).parameters)[1:]
+    return f"({', '.join(names)})"
+
+
 def companions_table() -> str:
     """Which files describe which."""
     return table(
@@ -189,6 +247,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "profiles": profiles_table,
     "readers": readers_table,
     "companions": companions_table,
+    "destinations": destinations_table,
+    "ledger": ledger_table,
+    "contract": contract_table,
 }
 PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 """Where a table stands in a page, and its name."""
@@ -199,7 +260,7 @@ def filled(page: str) -> str:
     return PLACE.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], page)
 
 
-def attribute_docstrings(model: type[BaseModel]) -> dict[str, str]:
+def attribute_docstrings(model: type) -> dict[str, str]:
     """The text below each attribute of a model."""
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
     assert isinstance(tree, ast.ClassDef)  # noqa: S101 - what getsource of a class gives

@@ -22,7 +22,7 @@ from assets.partitions import SESSIONS
 from assets.session_asset import CHAIN, NO_RETRY_TAG
 from nexuslims_pipeline.configuration import Settings
 from nexuslims_pipeline.jobs import DESTINATION_TAG, build_sessions
-from nexuslims_pipeline.sessions.asked import Memory
+from nexuslims_pipeline.sessions.asked import AT_ONCE, Memory
 from resources.harvest import answers_due, discover, files_due, left_over, watched
 from resources.nemo import NemoError, NemoResource
 from resources.publications import Publishing
@@ -32,6 +32,8 @@ from resources.web import BRIEF
 
 NEW_SESSION, PUBLISHED, CHANGED_FILES, HARVESTED = "10", "7", "5", "0"
 """Priorities of runs: today's sessions overtake their publication, changed files and a harvest of the past."""
+LONGEST_SILENCE = timedelta(hours=1)
+"""A destination that was out of reach is tried again at least so often."""
 UNFINISHED = [
     DagsterRunStatus.QUEUED,
     DagsterRunStatus.NOT_STARTED,
@@ -128,10 +130,14 @@ def publish_sensor(destination: str, job: UnresolvedAssetJobDefinition, settings
         now = datetime.now(UTC)
         memory = Memory.read(context.cursor)
         due = publishing.due(destination, store, storage, now)
-        waiting = {key: found.token for key, found in due.items()}
-        if publishing.publisher(destination, store, storage).is_out_of_reach(now):
-            waiting = dict(list(waiting.items())[:1])
-        asked = memory.choose(waiting, busy(context.instance, job.name), now)
+        outage = publishing.publisher(destination, store, storage).is_out_of_reach(now)
+        asked = memory.choose(
+            {key: found.token for key, found in due.items()},
+            busy(context.instance, job.name),
+            now,
+            most=1 if outage else AT_ONCE,
+            longest=LONGEST_SILENCE,
+        )
         return SensorResult(
             run_requests=[
                 RunRequest(

@@ -132,7 +132,8 @@ class Publisher:
             except Exception as fault:
                 self._note(key, fault, run_id)
                 raise
-        self.ledger.note_outage(None)
+        if result is not None:
+            self.ledger.note_outage(None)
         return result
 
     def _pause_in_an_outage(self) -> None:
@@ -154,11 +155,12 @@ class Publisher:
                 self._clear_failure(entry)
                 return Result("unchanged", entry.remote, entry.version)
         was_in_doubt = not entry.is_certain
-        entry = self.ledger.write(entry.model_copy(update={"doing": "publish", "wanted": wanted, "failure": None}))
+        entry = entry.model_copy(update={"doing": "publish", "wanted": wanted, "failure": None})
         if entry.address != address and (entry.remote or was_in_doubt):
+            self.ledger.write(entry)
             self._remove(self.destination.find(key, entry.address))
             entry = entry.model_copy(update={"remote": None})
-        entry = self.ledger.write(entry.model_copy(update={"address": address}))
+        self.ledger.write(entry.model_copy(update={"address": address}))
         copies = self.destination.find(key, address)
         kept = _kept(copies, entry.remote)
         if kept is None:
@@ -204,11 +206,12 @@ class Publisher:
     def _note(self, key: str, fault: Exception, run_id: str) -> None:
         """Keep the reason of a failure with whatever the ledger says of the session."""
         # A refusal by a destination that is not set up is no fault of the record.
-        passing = not isinstance(fault, DestinationRefusedError) or bool(self._troubles())
+        refused = isinstance(fault, DestinationRefusedError)
+        unreached = bool(self._troubles()) if refused else isinstance(fault, DestinationUnavailableError)
         reason = str(fault) or type(fault).__name__
-        failure = Failure(reason=reason, passing=passing, at=datetime.now(UTC), run_id=run_id)
+        failure = Failure(reason=reason, passing=unreached or not refused, at=datetime.now(UTC), run_id=run_id)
         try:
-            if isinstance(fault, DestinationUnavailableError) and not isinstance(fault, _NotTriedError):
+            if unreached and not isinstance(fault, _NotTriedError):
                 self.ledger.note_outage(failure)
             entry = self.ledger.read(key) or Entry(key=key)
             self.ledger.write(entry.model_copy(update={"wanted": self.wanted(key) or "", "failure": failure}))

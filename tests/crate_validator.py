@@ -1,6 +1,6 @@
 """The validator of RO-Crates, in an environment of its own (its dependencies and ours exclude each other).
 
-Called by its own interpreter, this file checks one crate; see `findings` for how.
+Called by the interpreter of that environment, this file is what runs there.
 """
 
 import fcntl
@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 VERSION = "0.13.0"
@@ -41,17 +42,20 @@ def install() -> Path:
     return python
 
 
-def findings(eln: bytes, folder: Path, severity: str = "REQUIRED") -> list[str]:
-    """What the validator finds wrong with a crate, up to a severity: REQUIRED, RECOMMENDED or OPTIONAL.
+def findings(elns: Mapping[str, bytes], folder: Path, severity: str = "REQUIRED") -> dict[str, list[str]]:
+    """What the validator finds wrong with crates, by their names, up to a severity: REQUIRED or RECOMMENDED.
 
-    Without the network: the validator gets the JSON-LD context of RO-Crate 1.3 from `rocrate`, which has all terms of
-    that of 1.2.
+    Without the network: the validator gets the JSON-LD context of RO-Crate 1.3 from `rocrate`. It has all terms of
+    that of 1.2, and those that our crates use mean the same in both.
     """
-    with zipfile.ZipFile(io.BytesIO(eln)) as archive:
-        archive.extractall(folder)
-        (root,) = {name.partition("/")[0] for name in archive.namelist()}
+    roots = {}
+    for number, (name, eln) in enumerate(elns.items()):
+        with zipfile.ZipFile(io.BytesIO(eln)) as archive:
+            archive.extractall(folder / str(number))
+            (root,) = {member.partition("/")[0] for member in archive.namelist()}
+        roots[name] = str(folder / str(number) / root)
     context = importlib.resources.files("rocrate") / "data" / "ro-crate.jsonld"
-    found: list[str] = json.loads(_run(severity, str(folder / root), str(context)))
+    found: dict[str, list[str]] = json.loads(_run(severity, str(context), given=json.dumps(roots).encode()))
     return found
 
 
@@ -69,7 +73,7 @@ def _run(*arguments: str, given: bytes = b"") -> bytes:
     return made.stdout
 
 
-def _validate(severity: str, crate: str, context: bytes) -> list[str]:
+def _validate(severity: str, context: bytes) -> dict[str, list[str]]:
     """Run in the validator's own environment."""
     import email.message
     import urllib.response
@@ -92,11 +96,14 @@ def _validate(severity: str, crate: str, context: bytes) -> list[str]:
         return urllib.response.addinfourl(io.BytesIO(context), headers, request.full_url, 200)
 
     HttpRequester.get, rdflib.parser._urlopen = by_requests, by_urllib
-    settings = services.ValidationSettings(
-        rocrate_uri=crate, profile_identifier="ro-crate-1.2", requirement_severity=getattr(Severity, severity)
-    )
-    issues = services.validate(settings).get_issues(getattr(Severity, severity))
-    return sorted({f"{issue.severity.name} {issue.check.identifier} {issue.message}" for issue in issues})
+    found = {}
+    for name, root in json.load(sys.stdin).items():
+        settings = services.ValidationSettings(
+            rocrate_uri=root, profile_identifier="ro-crate-1.2", requirement_severity=getattr(Severity, severity)
+        )
+        issues = services.validate(settings).get_issues(getattr(Severity, severity))
+        found[name] = sorted({f"{issue.severity.name} {issue.check.identifier} {issue.message}" for issue in issues})
+    return found
 
 
 def _read_provenance() -> dict[str, int]:
@@ -113,4 +120,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "PROV":
         print(json.dumps(_read_provenance()))
     else:
-        print(json.dumps(_validate(sys.argv[1], sys.argv[2], Path(sys.argv[3]).read_bytes())))
+        print(json.dumps(_validate(sys.argv[1], Path(sys.argv[2]).read_bytes())))

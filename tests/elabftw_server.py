@@ -367,8 +367,9 @@ class ElabftwServer:
                 case "title":
                     experiment.title = _title(str(value))
                 case "body":
+                    before = experiment.body
                     experiment.body = str(value) if experiment.content_type == MARKDOWN else purified(str(value))
-                    self._keep_revision(experiment, len(experiment.body) - len(str(value)))
+                    self._keep_revision(experiment, abs(len(experiment.body) - len(before)))
                 case "metadata":
                     json.loads(value)
                     experiment.metadata = value
@@ -380,8 +381,7 @@ class ElabftwServer:
         return 200, experiment.shown(), {}
 
     def _keep_revision(self, experiment: Experiment, change: int) -> None:
-        last = next(reversed(experiment.revisions.values()), None)
-        if experiment.body and (last is None or abs(len(last) - len(experiment.body)) >= LEAST_CHANGE):
+        if experiment.body and (not experiment.revisions or change >= LEAST_CHANGE):
             experiment.revisions[self._next_id()] = experiment.body
         for old in sorted(experiment.revisions)[:-MOST_REVISIONS]:
             del experiment.revisions[old]
@@ -523,10 +523,11 @@ def _tag_id(tag: str) -> int:
 
 # What eLabFTW leaves of a main text
 
-ALLOWED = frozenset(
-    "div br p sub img sup strong b em u a s span ul li ol dl dt dd blockquote h1 h2 h3 h4 h5 h6 hr table tr td th code "
-    "pre details summary caption figure figcaption".split()
-)
+ALLOWED = frozenset({
+    "div", "br", "p", "sub", "img", "sup", "strong", "b", "em", "u", "a", "s", "span", "ul", "li", "ol", "dl", "dt",
+    "dd", "blockquote", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "table", "tr", "td", "th", "code", "pre", "details",
+    "summary", "caption", "figure", "figcaption",
+})  # fmt: skip
 ATTRIBUTES = {"a": {"href"}, "img": {"src", "width", "height"}, "td": {"colspan", "rowspan"}}
 WITHOUT_END = frozenset({"br", "hr", "img"})
 

@@ -427,6 +427,7 @@ class TestTrouble:
             (200, b""),
             (429, b"slow down"),
             (500, b"something went wrong"),
+            (500, b"<error><error-code>4999</error-code><error-description>Unknown Error</error-description></error>"),
         ],
     )
     def test_answer_that_tells_nothing_is_no_empty_notebook(

@@ -167,8 +167,8 @@ def raw_files(publication: Publication) -> list[InventoryEntry]:
 
 
 def person_name(person: Person) -> str:
-    """Full name, or the user name of somebody without one."""
-    return token(f"{person.first_name} {person.last_name}") or token(person.username)
+    """Full name, or the user name of somebody without one; never empty."""
+    return token(f"{person.first_name} {person.last_name}") or token(person.username) or "Unnamed"
 
 
 def time_text(nanoseconds: int, publication: Publication) -> str:

@@ -41,7 +41,15 @@ class Memory(BaseModel):
         """The memory as a cursor."""
         return self.model_dump_json()
 
-    def choose(self, due: Mapping[str, str], busy: Collection[str], now: datetime) -> list[str]:
+    def choose(
+        self,
+        due: Mapping[str, str],
+        busy: Collection[str],
+        now: datetime,
+        *,
+        most: int = AT_ONCE,
+        longest: timedelta = LONGEST_REPEAT,
+    ) -> list[str]:
         """Keys to ask for now.
 
         Parameters
@@ -52,15 +60,21 @@ class Memory(BaseModel):
             Keys with an unfinished run.
         now
             The time.
+        most
+            Most keys to choose.
+        longest
+            Longest pause before a key is asked for again.
 
         Returns
         -------
         list of str
-            At most `AT_ONCE` keys, in the order of `due`: those that were never asked for under this token, and those
-            whose run came to nothing a while ago (15 minutes, then twice as long each time, at most a day).
+            Keys in the order of `due`: those that were never asked for under this token, and those whose run came to
+            nothing a while ago (15 minutes, then twice as long each time).
         """
         self.asked = {key: question for key, question in self.asked.items() if key in due}
-        chosen = [key for key, token in due.items() if key not in busy and self._may_ask(key, token, now)][:AT_ONCE]
+        chosen = [key for key, token in due.items() if key not in busy and self._may_ask(key, token, now, longest)][
+            :most
+        ]
         for key in chosen:
             known = self.asked.get(key)
             times = known.times + 1 if known and known.token == due[key] else 1
@@ -71,9 +85,9 @@ class Memory(BaseModel):
         """Remember the latest end that was seen."""
         self.high_water = max([*ends, *filter(None, [self.high_water])], default=None)
 
-    def _may_ask(self, key: str, token: str, now: datetime) -> bool:
+    def _may_ask(self, key: str, token: str, now: datetime, longest: timedelta) -> bool:
         known = self.asked.get(key)
         if known is None or known.token != token:
             return True
-        pause: timedelta = min(FIRST_REPEAT * 2 ** min(known.times - 1, 20), LONGEST_REPEAT)
+        pause: timedelta = min(FIRST_REPEAT * 2 ** min(known.times - 1, 20), longest)
         return not timedelta(0) <= now - known.at < pause  # a clock that was put back must not silence it

@@ -14,7 +14,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
@@ -28,7 +28,6 @@ from nexuslims_pipeline.sessions.keys import instrument_of
 from nexuslims_pipeline.sessions.model import Person
 from resources.destinations.base import (
     Destination,
-    DestinationError,
     DestinationRefusedError,
     DestinationUnavailableError,
     Remote,
@@ -86,11 +85,16 @@ class _Row(BaseModel):
     model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
 
 
-class Template(_Row):
-    """A template with its versions, which CDCS calls a template version manager."""
+class _Titled(_Row):
+    """Something that people choose by its title."""
 
     id: int
     title: str
+
+
+class Template(_Titled):
+    """A template with its versions, which CDCS calls a template version manager."""
+
     current: int
     versions: tuple[int, ...] = ()
     is_disabled: bool = False
@@ -103,11 +107,8 @@ class TemplateVersion(_Row):
     content: str
 
 
-class Workspace(_Row):
+class Workspace(_Titled):
     """A workspace."""
-
-    id: int
-    title: str
 
 
 class Account(_Row):
@@ -118,11 +119,9 @@ class Account(_Row):
     email: str = ""
 
 
-class Record(_Row):
+class Record(_Titled):
     """A record."""
 
-    id: int
-    title: str
     template: int
     user_id: str
     workspace: int | None = None
@@ -139,6 +138,7 @@ class Blob(_Row):
 
 
 Row = TypeVar("Row", bound=_Row)
+Titled = TypeVar("Titled", bound=_Titled)
 
 
 class CdcsServer(Server):
@@ -274,7 +274,7 @@ class Cdcs(Destination):
         if owner is not None and record.user_id != str(owner):
             self._server.call("PATCH", f"rest/data/{record.id}/change-owner/{owner}")
         self._put_blobs(record, publication, owner)
-        return remote
+        return self._remote(record.id)
 
     def withdraw(self, remote: Remote) -> None:
         """Remove the record; before it its files, while it can still be found if this is cut short."""
@@ -441,18 +441,14 @@ class Cdcs(Destination):
     # What the server has
 
     def _ask_template(self) -> Template:
-        template = self._find_template()
-        if template is None:
-            titles = ", ".join(f"'{row.title}'" for row in self._templates()) or "none"
-            msg = (
-                f"{self._whom} has no template '{self._choices.template}' (there are: {titles}). Run "
-                "'nexuslims-pipeline cdcs-template' to make it, or correct NX_CDCS_TEMPLATE."
-            )
-            raise DestinationRefusedError(msg)
-        return template
-
-    def _find_template(self) -> Template | None:
-        return next((row for row in self._templates() if row.title == self._choices.template), None)
+        rows = self._templates()
+        if (template := _titled(rows, self._choices.template)) is not None:
+            return template
+        msg = (
+            f"{self._whom} has no template '{self._choices.template}' (there are: {_titles(rows)}). Run "
+            "'nexuslims-pipeline cdcs-template' to make it, or correct NX_CDCS_TEMPLATE."
+        )
+        raise DestinationRefusedError(msg)
 
     def _templates(self) -> list[Template]:
         rows = self._rows(Template, "rest/template-version-manager/global/")
@@ -462,13 +458,11 @@ class Cdcs(Destination):
         if self._choices.workspace is None:
             return None
         rows = self._rows(Workspace, "rest/workspace/read_access/")
-        for row in rows:
-            if row.title == self._choices.workspace:
-                return row.id
-        titles = ", ".join(f"'{row.title}'" for row in rows) or "none"
+        if (workspace := _titled(rows, self._choices.workspace)) is not None:
+            return workspace.id
         msg = (
-            f"{self._whom} has no workspace '{self._choices.workspace}' (there are: {titles}). Make it there, or "
-            "correct NX_CDCS_WORKSPACE, or set NX_CDCS_ASSIGN_TO_PUBLIC_WORKSPACE=false."
+            f"{self._whom} has no workspace '{self._choices.workspace}' (there are: {_titles(rows)}). Make it there, "
+            "or correct NX_CDCS_WORKSPACE, or set NX_CDCS_ASSIGN_TO_PUBLIC_WORKSPACE=false."
         )
         raise DestinationRefusedError(msg)
 
@@ -497,7 +491,7 @@ class Cdcs(Destination):
         """
         title, schema = self._choices.template, SCHEMA_FILE.read_text(encoding="utf-8")
         body = {"filename": SCHEMA_FILE.name, "content": schema}
-        template = self._find_template()
+        template = _titled(self._templates(), title)
         if template is None:
             if dry_run:
                 return f"The template '{title}' would be made on {self._whom}."
@@ -525,31 +519,31 @@ class Cdcs(Destination):
     def check(self) -> list[str]:
         """What is wrong with the token, the template and the workspace."""
         found: list[str] = []
-        for look in (self._check_template, self._check_workspace, self._check_token):
+        for look in (self._doubt_template, self._doubt_workspace, self._doubt_token):
             try:
-                found += look()
+                found.append(look())
             except DestinationUnavailableError as fault:
                 return [str(fault)]
-            except DestinationError as fault:
+            except DestinationRefusedError as fault:
                 found.append(str(fault))
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(filter(None, found)))
 
-    def _check_template(self) -> Iterator[str]:
-        if not is_same(self._schema(self._ask_template().current), SCHEMA_FILE.read_text(encoding="utf-8")):
-            yield (
-                f"The template '{self._choices.template}' on {self._whom} does not have our schema; run "
-                "'nexuslims-pipeline cdcs-template' to give it a new version."
-            )
+    def _doubt_template(self) -> str:
+        if is_same(self._schema(self._ask_template().current), SCHEMA_FILE.read_text(encoding="utf-8")):
+            return ""
+        return (
+            f"The template '{self._choices.template}' on {self._whom} does not have our schema; run "
+            "'nexuslims-pipeline cdcs-template' to give it a new version."
+        )
 
-    def _check_workspace(self) -> Iterator[str]:
+    def _doubt_workspace(self) -> str:
         self._ask_workspace()
-        yield from ()
+        return ""
 
-    def _check_token(self) -> Iterator[str]:
+    def _doubt_token(self) -> str:
         # No record has this title: it is asked for what the answer's status tells of the token.
         answer = self._server.call("GET", "rest/admin/data/", params={"title": "/"}, expect=(200, 403))
-        if answer.status == 403 and self._choices.user_owned:
-            yield self._powerless()
+        return self._powerless() if answer.status == 403 and self._choices.user_owned else ""
 
     def _powerless(self) -> str:
         return (
@@ -585,6 +579,14 @@ class Cdcs(Destination):
         except ValidationError as error:
             places = ", ".join(".".join(map(str, e["loc"])) or "all" for e in error.errors(include_input=False)[:3])
         raise DestinationUnavailableError(f"{self._whom} sends a {kind.__name__.lower()} of a foreign form ({places}).")
+
+
+def _titled(rows: Iterable[Titled], title: str) -> Titled | None:
+    return next((row for row in rows if row.title == title), None)
+
+
+def _titles(rows: Iterable[_Titled]) -> str:
+    return ", ".join(f"'{row.title}'" for row in rows) or "none"
 
 
 def message(answer: Answer) -> Any:
@@ -671,13 +673,23 @@ def with_pid(xml: bytes, pid: str | None) -> str:
 
 
 def is_same(one: str, other: str) -> bool:
-    """Whether two texts are the same XML but for comments and how it is written."""
-    from lxml import etree
-
+    """Whether two texts are the same XML but for comments, indents and how it is written."""
     if one == other:
         return True
-    roots = [_parsed(text) for text in (one, other)]
-    if None in roots:
-        return False
-    first, second = (etree.tostring(root, method="c14n") for root in roots)
-    return first == second
+    canonical = _canonical(one)
+    return canonical is not None and canonical == _canonical(other)
+
+
+def _canonical(xml: str) -> bytes | None:
+    from lxml import etree
+
+    root = _parsed(xml)
+    if root is None:
+        return None
+    for element in root.iter():
+        if len(element) and not (element.text or "").strip():
+            element.text = None
+        if not (element.tail or "").strip():
+            element.tail = None
+    canonical: bytes = etree.tostring(root, method="c14n")
+    return canonical

@@ -151,7 +151,11 @@ class Elabftw(Destination):
     def create(self, publication: Publication) -> Remote:
         """Make the experiment; the first request makes it whole but for its date and attachments."""
         held = _Experiment(
-            id=0, title=_title(publication), body=_with_part("", publication), tags="|".join(_tags(publication))
+            id=0,
+            title=_title(publication),
+            body=_with_part("", publication),
+            tags="|".join(_tags(publication)),
+            content_type=0,  # before 5.4 the user's choice, whatever is asked for
         )
         held.metadata = _metadata(publication, held)
         answer = self._api.call(
@@ -190,13 +194,13 @@ class Elabftw(Destination):
         if held is None or not (held.session_id or held.memory.experiment == held.id):
             return
         self._see_that_it_may_change(held)
-        people_wrote = _without_part(held.body)
-        emptied = people_wrote + BEGIN + f"<p>{WITHDRAWN}.</p>" + END
+        revisions = self._revisions(held)
+        emptied = f"{_without_part(held.body)}{BEGIN}<p>{WITHDRAWN}.</p>{END}"
         self._change(held, title=WITHDRAWN, body=emptied, metadata=_forgotten(held, but=[SESSION_ID]))
         for upload in held.uploads:
             if upload.is_ours:
                 self._remove_upload(held, upload)
-        self._displace_revisions(held, emptied)
+        self._displace(revisions, held, emptied)
         self._change(held, metadata=_forgotten(held, but=[]))
         self._api.call("DELETE", _path(held), expect=(200, 204, 404))
 
@@ -334,19 +338,19 @@ class Elabftw(Destination):
     def _remove_upload(self, held: "_Experiment", upload: "_Upload") -> None:
         self._api.call("DELETE", f"{_path(held)}/uploads/{upload.id}", expect=(200, 204, 404))
 
-    def _displace_revisions(self, held: "_Experiment", body: str) -> None:
-        """Have eLabFTW drop the revisions with our page: it keeps the last few, and none can be removed."""
-        old = self._revisions(held)
+    def _displace(self, revisions: set[int], held: "_Experiment", body: str) -> None:
+        """Have eLabFTW drop revisions that hold our page: none can be removed, but it keeps only the last few."""
         for _ in range(MOST_ROUNDS):
-            if not old & self._revisions(held):
+            if not revisions:
                 return
             for turn in range(REVISIONS_A_ROUND):
                 self._change(held, body=body if turn % 2 else body + FILLER)
-        if left := len(old & self._revisions(held)):
+            revisions &= self._revisions(held)
+        if revisions:
             _log.warning(
                 "eLabFTW keeps %d revisions of the text of experiment %d, which is withdrawn; its administrator can "
-                "remove them",
-                left,
+                "remove them.",
+                len(revisions),
                 held.id,
             )
 

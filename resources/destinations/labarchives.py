@@ -4,7 +4,7 @@
 they say of themselves; whatever people add to the page is left alone. Users of the site's table have their sessions
 in a notebook of their own, all others in that of the service account.
 
-The API (methods, query, signature): https://mynotebook.labarchives.com/share/LabArchives%20API/NS4yfDI3LzQvVHJlZU5vZGUvMTF8MTMuMg,
+The API (methods, names, signature): https://mynotebook.labarchives.com/share/LabArchives%20API/NS4yfDI3LzQvVHJlZU5vZGUvMTF8MTMuMg,
 as its public clients use it, e.g. https://github.com/nimh-dsst/labarchives-api. It has no call that deletes an entry
 or a page. So a copy is withdrawn by replacing what it holds, and by renaming its page; LabArchives itself keeps the
 earlier revisions until an administrator of the notebook removes them.
@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import logging
 import re
+import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -87,7 +88,7 @@ class Row(BaseModel):
 
 
 class Table(RootModel[dict[str, Row]]):
-    """``username: {uid: ..., notebook: ...}``, by the user query of NEMO."""
+    """``username: {uid: ..., notebook: ...}``, by the user names of NEMO."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -244,7 +245,7 @@ class Api(Server):
         return self._ask(method, path, account.owner, repeat=repeat, **payload)
 
     def is_passing(self, answer: Answer) -> bool:
-        """Whether the call may be repeated at once; an error that LabArchives query is an answer."""
+        """Whether the call may be repeated at once; an error that LabArchives names is an answer."""
         return answer.status in {502, 503, 504} and b"<error-code" not in answer.content
 
     def hide(self, text: str) -> str:
@@ -560,7 +561,7 @@ class Labarchives(Destination):
         uid = account.uid.get_secret_value()
         if uid not in self._largest:
             root = self._api.ask("GET", "users/max_file_size", account, repeat=True, params={})
-            self._largest[uid] = _number(_text(root, ".//max-file-size"))
+            self._largest[uid] = _number(_text(root, ".//max-file-size")) or sys.maxsize
         return size <= self._largest[uid]
 
 

@@ -67,7 +67,8 @@ class CdcsProcess:
     database
         ``sqlite`` is the faster to start; only ``postgres`` has CDCS's full-text search.
     full
-        With linked records: the server gives each record a persistent identifier of its own.
+        With linked records, by which the server gives each record an identifier of its own; and with the newer name
+        of a record's content.
     """
 
     name = "cdcs"
@@ -149,7 +150,7 @@ class CdcsProcess:
 
     def copies(self, key: str) -> list[bytes]:
         """XML of every copy of a session."""
-        return [record["xml_content"].encode() for record in self.records() if record["title"] == key]
+        return [content(record) for record in self.records() if record["title"] == key]
 
     def blobs(self) -> list[dict[str, Any]]:
         """Every file on the server."""
@@ -194,6 +195,12 @@ class CdcsProcess:
         if self._database:
             self._database.stop()
         shutil.rmtree(self.site, ignore_errors=True)
+
+
+def content(record: dict[str, Any]) -> bytes:
+    """XML of a record, under whichever name the server gives it."""
+    text: str = record["xml_content"] if "xml_content" in record else record["content"]
+    return text.encode()
 
 
 class Postgres:
