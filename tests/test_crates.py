@@ -55,6 +55,7 @@ WAIVED = {
     "54.0": "the .eln convention wants identifiers to be texts",
     "57.1": "the .eln convention wants hasPart to be a list",
     "62.2": "eLabFTW would show a description of the session after its text",
+    "62.4": "a session without people is the facility's",
     "80.2": "NEMO does not tell where people work",
     "80.3": "the same",
     "85.0": "no licence is known",

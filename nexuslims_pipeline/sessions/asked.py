@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Self
 
 from pydantic import AwareDatetime, BaseModel, ValidationError
@@ -72,9 +73,8 @@ class Memory(BaseModel):
             nothing a while ago (15 minutes, then twice as long each time).
         """
         self.asked = {key: question for key, question in self.asked.items() if key in due}
-        chosen = [key for key, token in due.items() if key not in busy and self._may_ask(key, token, now, longest)][
-            :most
-        ]
+        free = (key for key, token in due.items() if key not in busy and self._may_ask(key, token, now, longest))
+        chosen = list(islice(free, most))
         for key in chosen:
             known = self.asked.get(key)
             times = known.times + 1 if known and known.token == due[key] else 1

@@ -419,7 +419,7 @@ class Labarchives(Destination):
         account = self._accounts_at(notebook)[0]
         try:
             entries = self._entries(account, page_id)
-        except UnknownToServerError:
+        except UnknownToServerError:  # people deleted the page
             return
         for entry in entries:
             self._empty(account, entry)
@@ -522,7 +522,7 @@ class Labarchives(Destination):
         elif texts[0].content != html:
             self._rewrite(account, texts[0], html)
         if not is_accepted:
-            for entry in files:
+            for entry in files[:1]:
                 self._empty(account, entry)
             return
         self._attach(account, page_id, files[:1], f"{publication.key}.xml", publication.xml)
