@@ -1,26 +1,32 @@
 """Who, why, on which samples, and whether the data may be curated."""
 
-from dagster import MetadataValue
+from datetime import UTC, datetime
+
+from dagster import DagsterInstance, MetadataValue
 
 from assets.session_asset import Done, session_asset
 from assets.tables import table
 from nexuslims_pipeline.sessions.keys import instrument_of
 from nexuslims_pipeline.sessions.model import Session, SessionState
 from nexuslims_pipeline.sessions.resolve import resolve_session
+from resources.history import withdraw_here
 from resources.nemo import NemoResource
-from resources.store import Store
+from resources.store import Store, Tombstone
 
 VERSION = "1"
 
 
 @session_asset(group_name="sessions", kinds={"json"}, code_version=VERSION, deps=["usage_event"])
-def session(key: str, nemo: NemoResource, store: Store) -> Done:
+def session(key: str, nemo: NemoResource, store: Store, instance: DagsterInstance, run_id: str) -> Done:
     """The session behind a usage event: times, people, project, samples and consent, from the user's answers.
 
     Answers given after the run come first, then those given before it, then those of the booking. Without consent,
-    or without any answers, the session ends here and its files are never looked at; what an earlier consent had let the
-    pipeline make of them is removed from the store.
+    or without any answers, the session ends here and its files are never looked at. When consent is taken back, all
+    that was made of the session is removed, from Dagster's history too, and a tombstone stays.
     """
+    tombstone = store.tombstone(key)
+    if tombstone and (tombstone.by_hand or store.usage_event(key) is None):
+        return _withdrawn(withdraw_here(store, instance, tombstone, run_id))
     usage = store.require_usage_event(key)
     resolved = resolve_session(
         usage,
@@ -28,10 +34,19 @@ def session(key: str, nemo: NemoResource, store: Store) -> Done:
         instrument_id=instrument_of(key),
         nemo_web_address=nemo.server(usage.server).web_address,
     )
-    if resolved.state is not SessionState.READY:
-        store.forget_all_files(key)
+    if resolved.state is not SessionState.READY and store.has_made(key):
+        since = tombstone.time if tombstone else datetime.now(UTC)
+        taken_back = Tombstone(key=key, time=since, why=resolved.reason, answers=usage.fingerprint)
+        return _withdrawn(withdraw_here(store, instance, taken_back, run_id))
+    if tombstone:
+        store.unbury(key)
     store.write_session(resolved, VERSION)
     return Done(_report(resolved), goes_on=resolved.state is SessionState.READY)
+
+
+def _withdrawn(tombstone: Tombstone) -> Done:
+    told = {"state": str(SessionState.WITHDRAWN), "reason": tombstone.in_words}
+    return Done(told, goes_on=False)
 
 
 def _report(session: Session) -> dict[str, object]:

@@ -4,6 +4,7 @@ from dagster import MetadataValue
 
 from assets.session_asset import Done, StageFailedError, session_asset
 from nexuslims_pipeline.sessions.keys import parse_key, session_key
+from nexuslims_pipeline.sessions.model import SessionState
 from resources.nemo import NemoResource
 from resources.storage import InstrumentStorage
 from resources.store import Store
@@ -16,8 +17,10 @@ def usage_event(key: str, nemo: NemoResource, storage: InstrumentStorage, store:
     """One use of one instrument as NEMO reports it now: the event, its bookings, and who took part.
 
     Kept verbatim but for personal details that no record needs. Materialise it again to take over what was edited in
-    NEMO.
+    NEMO. Of a session that was withdrawn by hand nothing is asked or kept.
     """
+    if (tombstone := store.tombstone(key)) and tombstone.by_hand:
+        return Done({"state": str(SessionState.WITHDRAWN)})
     _, instrument_id, server_name, event_id = parse_key(key)
     instrument = storage.instrument(instrument_id)
     server = nemo.server(server_name)

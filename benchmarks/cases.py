@@ -3,21 +3,26 @@
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import inputs
 from benchmarks.measure import Cost, OpenedFiles, run, tree
 from benchmarks.peer import NexusLims
 
+if TYPE_CHECKING:
+    from benchmarks.publishing import CountingCdcs
+
 ROUNDS = 3
 OWN_PATH = {"PYTHONPATH": str(Path(__file__).parents[1])}
 CLUSTERING_LIMIT = 300.0
 """Seconds after which NexusLIMS's clustering is given up."""
+PUBLISHED, MANY_PUBLISHED, WORKERS = 200, 10_000, 4
+"""Records that are published; sessions among which none is due; records that are under way at a time."""
 PEER_FOLDERS = (
     "dm3",
     "dm4",
@@ -286,8 +291,83 @@ def memory(bench: Bench) -> Iterator[Row]:
     yield Row(f"{size}, wall", "s", ours_big.wall, theirs_big.wall, note="whole process, once")
 
 
+def publishing(bench: Bench) -> Iterator[Row]:
+    """Sessions to a real CDCS on this machine, which is emptied before each turn of each side."""
+    from benchmarks.publishing import CountingCdcs  # imports more than this process is to hold while others are timed
+
+    facility, store, data = (bench.scratch / name for name in ("facility", "store", "nexuslims"))
+    _write("session", facility, inputs.PIXELS[0])
+    run([_command(), "build", "--from", f"{inputs.SESSION_START.date()}"], _settings(facility))
+    _write("sessions", store, PUBLISHED, facility / "data")
+    with CountingCdcs() as cdcs:
+        server = cdcs.variables(cdcs.url)
+        settings = _settings(facility) | server | {"NX_DATA_PATH": str(store)}
+        theirs = bench.nexuslims.environment(facility, data) | server
+        yield from _published(bench.nexuslims, cdcs, settings, theirs)
+        yield from _unchanged(cdcs, settings)
+
+
+def _published(
+    nexuslims: NexusLims, cdcs: "CountingCdcs", settings: dict[str, str], theirs: dict[str, str]
+) -> Iterator[Row]:
+    """All sessions anew, in turns; afterwards the server holds what the command published."""
+    from benchmarks.publishing import Exchange, per_record, rates
+
+    store = Path(settings["NX_DATA_PATH"])
+    records = sorted(map(str, (store / "records").rglob("*.xml")))
+    size = sum(Path(record).stat().st_size for record in records) / len(records) / 1000
+    instrument, start = {"instrument": inputs.INSTRUMENT}, inputs.SESSION_START.isoformat()
+    nexuslims.ask("prepare", theirs, **instrument, folder=inputs.FOLDER, time_zone=inputs.TIME_ZONE)
+    sides: dict[str, Callable[[], Cost]] = {
+        "publisher": lambda: _run_ours("publish", WORKERS, settings),
+        "theirs": lambda: nexuslims.ask("export", theirs, records=records, start=start, end=start, **instrument)[1],
+        "command": lambda: run([_command(), "publish", "--json"], settings),
+    }
+
+    def anew(side: Callable[[], Cost]) -> Exchange:
+        cdcs.clear()
+        shutil.rmtree(store / "exports", ignore_errors=True)
+        exchange = cdcs.watch(side)
+        _require(exchange.records == PUBLISHED, exchange)
+        return exchange
+
+    _ = [anew(side) for side in sides.values()]  # imports compile, Dagster makes its database
+    turns = [{name: anew(side) for name, side in sides.items()} for _ in range(ROUNDS)]
+    ours, peer, command = ([turn[name] for turn in turns] for name in sides)
+    what = f"publishing {PUBLISHED} records of {size:.0f} kB"
+    note = f"{WORKERS} workers, {rates(ours)}; NexusLIMS {rates(peer)}"
+    yield Row(f"{what}, the work alone", "s", *(median(e.seconds for e in s) for s in (ours, peer)), "≥ 3×", note)
+    note = "whole process; ours with Dagster's runs and events, from the store"
+    yield Row(f"{what}, the command", "s", *(_wall([e.cost for e in s]) for s in (command, peer)), note=note)
+    requests, cpu = (lambda e: e.requests), (lambda e: 1000 * e.server_cpu)
+    yield Row(f"{what}, requests", "per record", *(per_record(s, requests) for s in (command, peer)))
+    yield Row(f"{what}, the server's CPU", "ms/record", *(per_record(s, cpu) for s in (ours, peer)))
+
+
+def _unchanged(cdcs: "CountingCdcs", settings: dict[str, str]) -> Iterator[Row]:
+    """What it costs to see that all sessions are published."""
+    command = [cdcs.watch(lambda: run([_command(), "publish", "--json"], settings)) for _ in range(ROUNDS)]
+    _require(all(json.loads(exchange.cost.output) == [] for exchange in command), command)
+    what = f"nothing to publish, {PUBLISHED} sessions"
+    note = f"{sum(exchange.requests for exchange in command)} requests"
+    yield Row(f"{what}, the command", "s", _wall([exchange.cost for exchange in command]), note=note)
+    asked = cdcs.watch(lambda: _run_ours("publish", WORKERS, settings))
+    _require(json.loads(asked.cost.output)["actions"] == ["unchanged"], asked)
+    note = f"{asked.requests / PUBLISHED:g} request per record: it is still there"
+    yield Row(f"{what}, asked for all the same", "s", asked.seconds, note=note)
+    many = settings | {"NX_DATA_PATH": f"{settings['NX_DATA_PATH']} with many"}
+    _write("records", many["NX_DATA_PATH"], MANY_PUBLISHED)
+    _run_ours("pretend_published", None, many)
+    for count, site in ((PUBLISHED, settings), (MANY_PUBLISHED, many)):
+        look = cdcs.watch(lambda site=site: _run_ours("due", None, site))
+        seen = json.loads(look.cost.output)
+        _require(seen["sessions"] == count and seen["due"] == look.requests == 0, (seen, look.requests))
+        note = f"{1000 * seen['first']:.0f} ms the first time in a process; no request"
+        yield Row(f"looking for due ones among {count} sessions", "ms", 1000 * seen["again"], note=note)
+
+
 CASES: dict[str, Callable[[Bench], Iterator[Row]]] = {
-    case.__name__: case for case in (clustering, session, headers, previews, idle, loading, memory)
+    case.__name__: case for case in (clustering, session, headers, previews, idle, loading, memory, publishing)
 }
 
 
@@ -296,7 +376,11 @@ def _write(*request: object) -> None:
 
 
 def _ours(what: str, request: object) -> Any:
-    return json.loads(run([sys.executable, "-m", "benchmarks.ours", what, json.dumps(request)], OWN_PATH).output)
+    return json.loads(_run_ours(what, request).output)
+
+
+def _run_ours(what: str, request: object, settings: Mapping[str, str] | None = None) -> Cost:
+    return run([sys.executable, "-m", "benchmarks.ours", what, json.dumps(request)], OWN_PATH | dict(settings or {}))
 
 
 def _command() -> Path:

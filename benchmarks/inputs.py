@@ -8,6 +8,7 @@ import os
 import struct
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -113,6 +114,44 @@ def _image(number: int, pixels: int, taken: datetime) -> bytes:
     return digital_micrograph(data, axes, f"image {number:02}", tags, version=3)
 
 
+def write_sessions(store_folder: Path, count: int, built: Path) -> None:
+    """A store with sessions that are to be published: copies of the one of another store, each on a day of its own."""
+    from nexuslims_pipeline.activities.model import Clustering
+    from nexuslims_pipeline.records.build import build_record
+    from resources.store import Store
+
+    original, store = Store(data_path=str(built)), Store(data_path=str(store_folder))
+    (key,) = original.reached("record")
+    session, inventory = original.require_session(key), original.require_inventory(key)
+    datasets, activities = original.datasets(key) or [], original.activities(key) or ()
+    for number, (key, start) in enumerate(_keys(count), 1):
+        end = start + timedelta(hours=SESSION_HOURS)
+        copy = session.model_copy(update={"key": key, "usage_event_id": number, "start": start, "end": end})
+        store.write_session(copy, "")
+        store.write_inventory(replace(inventory, key=key), "")
+        store.write_datasets(key, datasets, inventory.fingerprint, "")
+        store.write_activities(key, activities, Clustering((), None), "", "")
+        store.write_record(key, build_record(copy, INSTRUMENT, TIME_ZONE, datasets, activities, ()), {}, "")
+
+
+def write_records(store_folder: Path, count: int) -> None:
+    """A store with as much of many sessions as is looked at while nothing has changed."""
+    from resources.store import Store
+
+    store = Store(data_path=str(store_folder))
+    for key, _ in _keys(count):
+        store.write_record(key, key.encode(), {}, "")
+
+
+def _keys(count: int) -> Iterable[tuple[str, datetime]]:
+    """Keys of sessions, one a day, each with its start."""
+    from nexuslims_pipeline.sessions.keys import session_key
+
+    for number in range(1, count + 1):
+        start = SESSION_START - timedelta(days=number)
+        yield session_key(start, INSTRUMENT, "nemo", number, TIME_ZONE), start
+
+
 def write_ser(path: Path, images: int) -> None:
     """A sparse TIA series of int32 images, all zeros; layout in `nexuslims_pipeline.extraction.formats.tia`."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,14 +175,16 @@ def write_ser(path: Path, images: int) -> None:
 
 
 def main(arguments: Iterable[str]) -> None:
-    """Write one input: ``files FOLDER COUNT``, ``session FOLDER PIXELS`` or ``ser FILE IMAGES``."""
-    what, path, *count = arguments
-    if what == "files":
-        write_empty_files(Path(path), int(count[0]))
-    elif what == "session":
-        write_session(Path(path), int(count[0]))
-    else:
-        write_ser(Path(path), int(count[0]))
+    """Write one input: ``WHAT PATH NUMBER``; ``sessions`` also takes the store with the session to copy."""
+    what, path, number, *source = arguments
+    write = {
+        "files": write_empty_files,
+        "session": write_session,
+        "sessions": write_sessions,
+        "records": write_records,
+        "ser": write_ser,
+    }
+    write[what](Path(path), int(number), *map(Path, source))
 
 
 if __name__ == "__main__":

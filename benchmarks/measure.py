@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -58,6 +58,7 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = N
         If the command fails; with the end of its standard error.
     """
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    others = children()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("NX_")}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         started = time.perf_counter()
@@ -77,7 +78,7 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = N
             raise
         wall = time.perf_counter() - started
         child.returncode = os.waitstatus_to_exitcode(status)
-        usages = [usage, *_reap_orphans(child.pid)]
+        usages = [usage, *_reap_orphans(child.pid, others)]
         out.seek(0)
         err.seek(0)
         if child.returncode:
@@ -92,13 +93,18 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = N
         )
 
 
-def _reap_orphans(group: int) -> list[resource.struct_rusage]:
+def children() -> set[int]:
+    """Numbers of the processes that the main thread started or adopted (``proc(5)``)."""
+    return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
+
+
+def _reap_orphans(group: int, others: Collection[int]) -> list[resource.struct_rusage]:
+    """Wait for all children but those that were there before."""
     killer = threading.Timer(GRACE_SECONDS, _kill_group, [group])
     killer.start()
     usages = []
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            usages.append(os.wait4(-1, 0)[2])
+    while orphans := children().difference(others):
+        usages.append(os.wait4(orphans.pop(), 0)[2])
     killer.cancel()
     return usages
 

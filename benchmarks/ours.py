@@ -5,6 +5,8 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -69,6 +71,56 @@ def throughput(files: list[str]) -> float:
         for _ in pool.read(sources):
             pass
     return time.perf_counter() - started
+
+
+def publish(workers: int) -> dict[str, Any]:
+    """Publish all sessions of the store to CDCS; what the first one would import is not timed."""
+    import lxml.etree
+    import pyarrow.parquet  # noqa: F401
+
+    publisher, keys = _publisher()
+    started = time.perf_counter()
+    with ThreadPoolExecutor(workers) as pool:
+        results = list(pool.map(publisher.publish, keys))
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "actions": sorted({result.action for result in results if result})}
+
+
+def pretend_published(_: None) -> int:
+    """Fill the ledger of CDCS as if all sessions were there."""
+    from resources.destinations.base import Remote
+    from resources.ledger import Entry
+
+    publisher, keys = _publisher()
+    for number, key in enumerate(keys):
+        wanted = publisher.wanted(key) or ""
+        remote = Remote(id=str(number), url=f"https://cdcs.example.org/data?id={number}")
+        publisher.ledger.write(Entry(key=key, wanted=wanted, fingerprint=wanted, remote=remote, version=1))
+    return len(keys)
+
+
+def due(_: None) -> dict[str, Any]:
+    """Look for sessions that are due at CDCS: once anew, then again as the daemon's process does."""
+    publisher, keys = _publisher()
+    found: list[str] = []
+
+    def look() -> None:
+        found.extend(publisher.due(datetime.now(UTC)))
+
+    started = time.perf_counter()
+    look()
+    first = time.perf_counter() - started
+    return {"first": first, "again": _median(look), "sessions": len(keys), "due": len(found)}
+
+
+def _publisher() -> tuple[Any, list[str]]:
+    """The publisher of CDCS, and the sessions with a record."""
+    from nexuslims_pipeline.configuration import settings
+    from nexuslims_pipeline.definitions import resources_of
+
+    doors: dict[str, Any] = resources_of(settings())
+    store = doors["store"]
+    return doors["publishing"].publisher("cdcs", store, doors["storage"]), store.reached("record")
 
 
 def _median(action: Callable[[], object]) -> float:

@@ -1,8 +1,8 @@
 """What is timed of NexusLIMS; run by the Python that has it installed, answers in JSON on standard output.
 
-NexusLIMS is called as its own ``build-records`` and ``extract`` call it. No NEMO and no CDCS server take part: the
-one call that would ask NEMO (`record_builder.get_reservation_event`) is answered with a ready-made reservation, and
-nothing is exported. What these servers would take is not counted against it.
+NexusLIMS is called as its own ``build-records`` and ``extract`` call it. No NEMO server takes part: the one call that
+would ask it (`record_builder.get_reservation_event`) is answered with a ready-made reservation. Records are exported in
+`export` only, to a real CDCS. What these servers would take otherwise is not counted against it.
 """
 # mypy: disable-error-code="import-not-found"
 
@@ -144,6 +144,24 @@ def extract(file: str) -> dict[str, Any]:
 
     metadata, previews = parse_metadata(Path(file))
     return {"datasets": len(metadata), "previews": sum(p is not None for p in previews)}
+
+
+def export(records: list[str], instrument: str, start: str, end: str) -> dict[str, Any]:
+    """Export records, one after the other, as ``build-records`` does after it has built them all."""
+    from nexusLIMS.db.session_handler import Session
+    from nexusLIMS.exporters import export_records, was_successfully_exported
+    from nexusLIMS.exporters.registry import get_registry
+    from nexusLIMS.instruments import _ensure_instrument_db_loaded, instrument_db
+
+    _ensure_instrument_db_loaded()
+    get_registry().discover_plugins()
+    files = [Path(record) for record in records]
+    span = (datetime.fromisoformat(start), datetime.fromisoformat(end))
+    sessions = [Session(file.stem, instrument_db[instrument], span, "benchmark") for file in files]
+    started = time.perf_counter()
+    results = export_records(files, sessions)
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "exported": sum(was_successfully_exported(file, results) for file in files)}
 
 
 def _median(action: Callable[[], Any], rounds: int = ROUNDS) -> tuple[float, Any]:

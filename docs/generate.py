@@ -208,7 +208,9 @@ def ledger_table() -> str:
 def contract_table() -> str:
     """What a destination has and answers."""
     words = attribute_docstrings(Destination)
-    attributes = ((f"`{name}`", _prose(text)) for name, text in words.items())
+    attributes = (
+        (f"`{name}`", _prose(text.partition(", e.g.")[0]).removesuffix(".") + ".") for name, text in words.items()
+    )
     methods = (
         (f"`{name}{_arguments(method)}`", _prose((inspect.getdoc(method) or "").partition("\n\n")[0]))
         for name, method in vars(Destination).items()

@@ -30,8 +30,26 @@ JSON_STAGES = {
     },
     "failures": {"key": "VARCHAR", "asset": "VARCHAR", "error": "VARCHAR", "run_id": "VARCHAR"},
     "session_key": {"key": "VARCHAR"},
+    "session_status": {"session_key": "VARCHAR", "published": "BOOLEAN"},
     "unfinished": {"key": "VARCHAR"},
 }
+JSON_ELSEWHERE = {
+    "tombstone": ("tombstones", {"key": "VARCHAR", "time": "TIMESTAMPTZ", "why": "VARCHAR", "remains": "VARCHAR"}),
+    "ledger": (
+        "exports/*",
+        {
+            "key": "VARCHAR",
+            "doing": "VARCHAR",
+            "remote": "JSON",
+            "sha256": "VARCHAR",
+            "version": "BIGINT",
+            "at": "TIMESTAMPTZ",
+            "failure": "JSON",
+            "filename": "VARCHAR",
+        },
+    ),
+}
+"""Further files of the store: their folder, in which ``*`` stands for any one, and what they hold."""
 PARQUET_STAGES = {
     "file_inventory": {
         "session_key": "VARCHAR",
@@ -67,21 +85,35 @@ VIEWS = {
                split_part(split_part(k.key, '_', 3), '-', 1) AS server,
                CAST(split_part(k.key, '-', -1) AS BIGINT) AS usage_event,
                CAST(session->>'start' AS TIMESTAMPTZ) AS started, CAST(session->>'end' AS TIMESTAMPTZ) AS ended,
-               CASE WHEN f.key IS NOT NULL THEN 'FAILED'
+               CASE WHEN t.key IS NOT NULL AND u.key IS NULL THEN 'WITHDRAWN'
+                    WHEN f.key IS NOT NULL THEN 'FAILED'
                     WHEN s.session_key IS NULL OR u.key IS NOT NULL THEN 'NOT_BUILT'
                     WHEN session->>'state' <> 'READY' THEN session->>'state'
                     WHEN i.state <> 'READY' THEN i.state
                     WHEN i.state IS NOT NULL AND r.session_key IS NOT NULL THEN 'BUILT'
                     ELSE 'NOT_BUILT' END AS state,
-               coalesce(f.asset || ': ' || f.error, nullif(session->>'reason', ''), nullif(i.reason, '')) AS reason,
+               coalesce(CASE WHEN u.key IS NULL THEN trim(t.why || ' ' || t.remains) END,
+                        f.asset || ': ' || f.error, nullif(session->>'reason', ''), nullif(i.reason, '')) AS reason,
+               coalesce(p.published, false) AS published,
                session->>'title' AS title, session->'user'->>'username' AS "user",
                session->'operator'->>'username' AS operator, session->'project'->>'project_id' AS project,
                session->>'tier' AS answers_from, r.files, r.datasets, r.activities
         FROM (SELECT key FROM session_key_stage UNION SELECT session_key FROM session_stage
-              UNION SELECT key FROM failures_stage) k
+              UNION SELECT key FROM failures_stage UNION SELECT key FROM tombstone_stage) k
         LEFT JOIN session_stage s ON s.session_key = k.key LEFT JOIN failures_stage f ON f.key = k.key
         LEFT JOIN unfinished_stage u ON u.key = k.key LEFT JOIN inventory_state i ON i.session_key = k.key
-        LEFT JOIN record_stage r ON r.session_key = k.key""",
+        LEFT JOIN record_stage r ON r.session_key = k.key LEFT JOIN tombstone_stage t ON t.key = k.key
+        LEFT JOIN session_status_stage p ON p.session_key = k.key""",
+    "copies": """
+        SELECT parse_filename(parse_dirpath(filename)) AS destination, e.key AS session_key,
+               CASE WHEN t.key IS NOT NULL THEN 'WITHDRAWING'
+                    WHEN doing = '' AND remote IS NOT NULL AND e.sha256 = r.sha256 THEN 'PUBLISHED'
+                    WHEN failure IS NOT NULL THEN 'FAILED'
+                    ELSE 'WAITING' END AS state,
+               remote->>'id' AS remote_id, remote->>'url' AS url, e.version, e."at", failure->>'reason' AS failure,
+               CAST(failure->>'passing' AS BOOLEAN) AS passing
+        FROM ledger_stage e LEFT JOIN record_stage r ON r.session_key = e.key
+        LEFT JOIN tombstone_stage t ON t.key = e.key WHERE e.key IS NOT NULL""",
     "files": """
         SELECT session_key, location, status, reason, size AS bytes, make_timestamp_ns(modified_ns) AS modified_utc,
                companions
@@ -139,7 +171,7 @@ class Catalog(ConfigurableResource[Any]):
         temporary = self.path.with_name(f".{secrets.token_hex(8)}.duckdb.tmp")
         try:
             with duckdb.connect(str(temporary)) as connection:
-                for statement in _statements(store.root / "stages"):
+                for statement in _statements(store.root):
                     connection.execute(statement)
             temporary.replace(self.path)
         finally:
@@ -153,11 +185,16 @@ class Catalog(ConfigurableResource[Any]):
             return connection.execute(sql).df()
 
 
-def _statements(stages: Path) -> Iterator[str]:
-    for name, columns in JSON_STAGES.items():
-        fields = ", ".join(f"{_name(column)}: {_text(kind)}" for column, kind in columns.items())
-        write_bytes(stages / name / f"{NOTHING}.json", b"")
-        yield _stage_view(name, columns, f"read_json({_files(stages, name, 'json')}, columns = {{{fields}}})")
+def _statements(root: Path) -> Iterator[str]:
+    stages = root / "stages"
+    json_folders = {name: (f"stages/{name}", columns) for name, columns in JSON_STAGES.items()} | JSON_ELSEWHERE
+    for name, (folder, columns) in json_folders.items():
+        fields = ", ".join(
+            f"{_name(column)}: {_text(kind)}" for column, kind in columns.items() if column != "filename"
+        )
+        write_bytes(root / folder.replace("*", NOTHING) / f"{NOTHING}.json", b"")
+        files = _text(f"{glob.escape(str(root))}/{folder}/*.json")
+        yield _stage_view(name, columns, f"read_json({files}, columns = {{{fields}}}, filename = true)")
     for name, columns in PARQUET_STAGES.items():
         nothing = ", ".join(f"CAST(NULL AS {kind}) AS {_name(column)}" for column, kind in columns.items())
         empty = stages / name / f"{NOTHING}.parquet"

@@ -18,10 +18,7 @@ from nexuslims_pipeline.sessions.resolve import claims_of
 from nexuslims_pipeline.sessions.usage import Row, UsageEvent, fingerprint
 from resources.nemo import NemoServer
 from resources.storage import InstrumentStorage, StorageUnavailableError
-from resources.store import Store
-
-LONGEST_USE = timedelta(days=31)
-"""A session is not looked for among those that began longer ago than this."""
+from resources.store import LONGEST_USE, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +89,18 @@ def discover(
 
 
 def answers_due(uses: Iterable[Use], store: Store) -> dict[str, Due]:
-    """Keys of uses that were never built, or whose answers in NEMO changed since, each with the reason."""
+    """Keys of uses that were never built, or whose answers in NEMO changed since, each with the reason.
+
+    A session that was withdrawn by hand stays so whatever NEMO says.
+    """
     due = {}
     for use in uses:
-        header = store.header("usage_event", use.key)
-        if header is None:
+        tombstone, header = store.tombstone(use.key), store.header("usage_event", use.key)
+        if tombstone and tombstone.by_hand:
+            continue
+        if not tombstone and header is None:
             due[use.key] = Due("new in NEMO", use.fingerprint)
-        elif header["fingerprint"] != use.fingerprint:
+        elif use.fingerprint != (tombstone.answers if tombstone else (header or {})["fingerprint"]):
             due[use.key] = Due("changed in NEMO", use.fingerprint)
     return due
 
@@ -166,9 +168,14 @@ def claims_on(found: Crawl, session: Session, usage: UsageEvent, store: Store) -
     """Other uses of the instrument that may own one of the files found, as NEMO and the store know them.
 
     NEMO told of those that overlap the session. A companion may be older or younger than that: the store knows the
-    sessions of its time.
+    sessions of its time. One that was withdrawn counts as one without consent.
     """
-    claims = {(claim.server, claim.usage_event_id): claim for claim in claims_of(usage)}
+    claims = {
+        (claim.server, claim.usage_event_id): claim.model_copy(
+            update={"consent": claim.consent and not store.is_withdrawn(claim.server, claim.usage_event_id)}
+        )
+        for claim in claims_of(usage)
+    }
     times = [datetime.fromtimestamp(file.modified_ns / 1e9, UTC) for file in found.neighbours]
     if not times:
         return tuple(claims.values())

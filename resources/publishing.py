@@ -31,6 +31,8 @@ OUTAGE = timedelta(minutes=15)
 PAUSE = timedelta(seconds=14)
 """So long after it could not be reached, a destination is not tried at all: each try may take a minute."""
 
+WITHDRAWN = Due("withdrawn", "withdrawn")
+
 _log = logging.getLogger(__name__)
 
 
@@ -163,12 +165,11 @@ class Publisher:
         self.ledger.write(entry.model_copy(update={"address": address}))
         copies = self.destination.find(key, address)
         kept = _kept(copies, entry.remote)
-        if kept is None:
-            remote = self.destination.create(publication)
-            # A request whose answer was lost may have been carried out only now.
-            copies = self.destination.find(key, address) if was_in_doubt else [remote]
-        else:
-            remote = self.destination.update(kept, publication)
+        remote = self.destination.update(kept, publication) if kept else self.destination.create(publication)
+        if was_in_doubt:
+            # What was asked before, and got no answer, may have been carried out only now: a copy, or a part of it.
+            copies = self.destination.find(key, address)
+            remote = self.destination.update(remote, publication)
         surplus = [copy for copy in copies if copy.id != remote.id]
         self._remove(surplus)
         self.ledger.write(
@@ -213,8 +214,9 @@ class Publisher:
         try:
             if unreached and not isinstance(fault, _NotTriedError):
                 self.ledger.note_outage(failure)
-            entry = self.ledger.read(key) or Entry(key=key)
-            self.ledger.write(entry.model_copy(update={"wanted": self.wanted(key) or "", "failure": failure}))
+            if not self.is_current(key):
+                entry = self.ledger.read(key) or Entry(key=key)
+                self.ledger.write(entry.model_copy(update={"wanted": self.wanted(key) or "", "failure": failure}))
         except OSError as error:
             _log.warning("%s: the failure of %s cannot be kept: %s", self.destination.name, key, error)
 
@@ -279,7 +281,7 @@ class Publisher:
         refused_too
             Also those that the destination refused for good: somebody has mended something.
         """
-        due = {key: Due("withdrawn", "withdrawn") for key in self.ledger.sessions() if self._source.is_withdrawn(key)}
+        due = {key: WITHDRAWN for key in self.ledger.sessions() if self._source.is_withdrawn(key)}
         for key in self._source.sessions():
             if key not in due and (reason := self._reason(key, now, refused_too=refused_too)):
                 due[key] = Due(reason, self.wanted(key) or "")
@@ -305,10 +307,14 @@ class Publisher:
             return False
         return any(ledger.read(key) is None for ledger in self._linked.values())
 
-    def failed(self, key: str) -> bool:
-        """Whether the last try for a session came to nothing."""
+    def may_hold(self, key: str) -> bool:
+        """Whether there is a copy, of whatever age, or may be one."""
         entry = self.ledger.read(key)
-        return bool(entry and entry.failure)
+        return bool(entry and (entry.remote or not entry.is_certain))
+
+    def failed(self, key: str) -> bool:
+        """Whether the last try for a session came to nothing, and the newest record is not there."""
+        return self.status(key).state == "FAILED"
 
     def is_out_of_reach(self, now: datetime) -> bool:
         """Whether the destination could not be reached a short while ago, nor since."""
@@ -340,7 +346,11 @@ def due_at(
     due = publisher.due(now, refused_too=refused_too)
     if strategy != "first_success":
         return due
-    return {key: why for key, why in due.items() if publisher.ledger.read(key) or all(o.failed(key) for o in before)}
+    return {
+        key: why
+        for key, why in due.items()
+        if why == WITHDRAWN or publisher.may_hold(key) or all(other.failed(key) for other in before)
+    }
 
 
 # What counts as published

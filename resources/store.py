@@ -8,9 +8,11 @@ import glob
 import hashlib
 import json
 import os
+import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,18 +20,22 @@ from dagster import ConfigurableResource
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from nexuslims_pipeline.activities.model import Activity, Clustering
-from nexuslims_pipeline.extraction.sidecar import made_from
-from nexuslims_pipeline.files import create, json_bytes, write_bytes
+from nexuslims_pipeline.extraction.sidecar import preview_path, sidecar_path
+from nexuslims_pipeline.files import create, from_location, json_bytes, write_bytes
 from nexuslims_pipeline.instruments import ConfigurationError
 from nexuslims_pipeline.inventory.model import Inventory, InventoryEntry
 from nexuslims_pipeline.metadata.dataset import Dataset
-from nexuslims_pipeline.sessions.keys import event_of
+from nexuslims_pipeline.sessions.keys import event_of, parse_key
 from nexuslims_pipeline.sessions.model import Session, SessionState
 from nexuslims_pipeline.sessions.usage import UsageEvent
 
 HEADER = b"nexuslims"
 TABLES = frozenset({"file_inventory", "file_metadata"})
 """Stages that are kept as Parquet; the others are JSON."""
+LONGEST_USE = timedelta(days=31)
+"""Sessions that began further apart share no file."""
+ABANDONED_AFTER = timedelta(minutes=10)
+"""A temporary file this old is left from a process that was killed."""
 STAGES = ("usage_event", "session", "file_inventory", "file_metadata", "activities", "record", "session_status")
 Stage = TypeVar("Stage")
 
@@ -46,6 +52,17 @@ class Tombstone(BaseModel):
     """Whether somebody asked for it: then it stays withdrawn whatever NEMO says."""
     answers: str = ""
     """SHA-256 of NEMO's answers at that time: when they change, the session is looked at again."""
+    remains: str = ""
+    """What could not be removed, and what to do."""
+
+    @property
+    def in_words(self) -> str:
+        """Why, and what could not be removed."""
+        return " ".join(filter(None, [self.why, self.remains]))
+
+
+class WithdrawnError(Exception):
+    """A session that was withdrawn while it was being built."""
 
 
 class MissingStageError(Exception):
@@ -85,19 +102,20 @@ class Store(ConfigurableResource[Any]):
 
     def register(self, server: str, event_id: int, key: str) -> str:
         """Key of a usage event, fixed when the event is first seen; `key` only if there is none yet."""
-        if buried := self._buried_key(server, event_id):
-            return buried
-        path = self.root / "stages" / "session_key" / f"{server}-{event_id}.json"
-        if (known := _read_json(path)) is not None:
-            return str(known["key"])
+        if known := self.key_of(server, event_id, ""):
+            return known
+        path = self._key_path(server, event_id)
         if not create(path, json_bytes({"key": key})):
             return str(json.loads(path.read_bytes())["key"])
         return key
 
     def key_of(self, server: str, event_id: int, default: str) -> str:
         """Key of a usage event that was seen before, else `default`."""
-        known = _read_json(self.root / "stages" / "session_key" / f"{server}-{event_id}.json")
+        known = _read_json(self._key_path(server, event_id))
         return str(known["key"]) if known else self._buried_key(server, event_id) or default
+
+    def _key_path(self, server: str, event_id: int) -> Path:
+        return self.root / "stages" / "session_key" / f"{server}-{event_id}.json"
 
     def registered(self) -> list[tuple[str, int]]:
         """Server and number of every usage event that was ever seen, sorted."""
@@ -111,10 +129,10 @@ class Store(ConfigurableResource[Any]):
             return []
         return sorted(e.name.rsplit(".", 1)[0] for e in os.scandir(folder) if not e.name.startswith("."))
 
-    def recent_keys(self, instrument_id: str, since: date) -> list[str]:
-        """Keys of one instrument's sessions that started on or after `since`."""
-        middle = f"_{instrument_id}_"
-        return [key for key in self.reached() if middle in key and key[:10] >= since.isoformat()]
+    def recent_keys(self, instrument_id: str, since: date, until: date = date.max) -> list[str]:
+        """Keys of one instrument's sessions that started on the days from `since` to `until`."""
+        middle, first, last = f"_{instrument_id}_", since.isoformat(), until.isoformat()
+        return [key for key in self.reached() if middle in key and first <= key[:10] <= last]
 
     # Stages
 
@@ -171,8 +189,24 @@ class Store(ConfigurableResource[Any]):
             ("companions", pa.list_(pa.string())),
         ]
         rows = [asdict(entry) | {"session_key": inventory.key} for entry in inventory.entries]
-        header = {"state": inventory.state, "reason": inventory.reason, "fingerprint": inventory.fingerprint}
+        header = {
+            "state": inventory.state,
+            "reason": inventory.reason,
+            "fingerprint": inventory.fingerprint,
+            "left": self._left_by(inventory),
+        }
         self._write_table("file_inventory", inventory.key, code_version, columns, rows, header)
+
+    def _left_by(self, inventory: Inventory) -> list[str]:
+        """Files of earlier inventories that are not in this one, but of which something is still in the store."""
+        gone = self._locations(inventory.key) - {entry.location for entry in inventory.entries}
+        return sorted(location for location in gone if _made_from(self.datasets_folder, location))
+
+    def _locations(self, key: str) -> set[str]:
+        """Every file of a session of which something was made."""
+        inventory, header = self.inventory(key), self.header("file_inventory", key)
+        listed = {entry.location for entry in inventory.entries} if inventory else set()
+        return listed | set(header.get("left", ()) if header else ())
 
     def datasets(self, key: str) -> list[Dataset] | None:
         """Datasets of a session."""
@@ -218,7 +252,12 @@ class Store(ConfigurableResource[Any]):
             }
             for dataset in datasets
         ]
-        self._write_table("file_metadata", key, code_version, columns, rows, {"inventory": inventory, "rules": rules})
+        header = {"inventory": inventory, "rules": rules}
+        try:
+            self._write_table("file_metadata", key, code_version, columns, rows, header)
+        except WithdrawnError:
+            self._remove_made_from(key, {dataset.location for dataset in datasets})
+            raise
 
     def activities(self, key: str) -> tuple[Activity, ...] | None:
         """Activities of a session; an error when they are older than its datasets."""
@@ -256,7 +295,11 @@ class Store(ConfigurableResource[Any]):
         if path.exists() and path.read_bytes() != xml:
             self._keep_version(path)
         write_bytes(path, xml)
-        self._write_stage("record", key, code_version, sha256=hashlib.sha256(xml).hexdigest(), **summary)
+        try:
+            self._write_stage("record", key, code_version, sha256=hashlib.sha256(xml).hexdigest(), **summary)
+        except WithdrawnError:
+            self._remove_records(key)
+            raise
 
     def write_status(self, key: str, code_version: str, **status: Any) -> None:
         """Keep how far a session got at the destinations."""
@@ -274,7 +317,7 @@ class Store(ConfigurableResource[Any]):
     def forget_files(self, key: str, locations: Sequence[str]) -> None:
         """Remove what was made from some of a session's files, and its records that name them."""
         for location in locations:
-            for path in made_from(self.datasets_folder, location):
+            for path in _made_from(self.datasets_folder, location):
                 path.unlink(missing_ok=True)
         names = [location.encode() for location in locations]
         for path in self._records(key):
@@ -290,20 +333,6 @@ class Store(ConfigurableResource[Any]):
         record = self.record_path(key)
         return [path for path in (record, *record.parent.glob(f"{glob.escape(record.stem)}.v*.xml")) if path.exists()]
 
-    def forget_all_files(self, key: str) -> None:
-        """Remove all that was made from a session's files, their names included: its consent is gone.
-
-        Safe to repeat: the list of files goes last.
-        """
-        for path in self._records(key):
-            path.unlink()
-        inventory = self.inventory(key)
-        for entry in inventory.entries if inventory else ():
-            for path in made_from(self.datasets_folder, entry.location):
-                path.unlink(missing_ok=True)
-        for stage in ("record", "activities", "file_metadata", "file_inventory"):
-            self.stage_path(stage, key).unlink(missing_ok=True)
-
     # Withdrawal
 
     def tombstone(self, key: str) -> Tombstone | None:
@@ -314,24 +343,75 @@ class Store(ConfigurableResource[Any]):
     def tombstones(self) -> list[str]:
         """Keys of the sessions that were withdrawn, sorted."""
         folder = self.root / "tombstones"
-        return sorted(e.name.removesuffix(".json") for e in os.scandir(folder)) if folder.is_dir() else []
+        if not folder.is_dir():
+            return []
+        return sorted(e.name.removesuffix(".json") for e in os.scandir(folder) if not e.name.startswith("."))
+
+    def is_withdrawn(self, server: str, event_id: int) -> bool:
+        """Whether the session of a usage event was withdrawn."""
+        return bool(self._buried_key(server, event_id))
+
+    def has_made(self, key: str) -> bool:
+        """Whether anything was ever made of a session, here or at a destination."""
+        session = self.session(key)
+        return bool(
+            (session and session.state is SessionState.READY)
+            or self.tombstone(key)
+            or self.stage_path("file_inventory", key).exists()
+            or self._records(key)
+            or any(self.exports_folder.glob(f"*/{key}.json"))
+        )
 
     def bury(self, tombstone: Tombstone) -> None:
-        """Remove all that there is of a session but its ledger; a tombstone stays.
+        """Remove all that there is of a session but its ledgers; a tombstone stays.
 
-        Safe to repeat: the tombstone comes first, and from then on nothing of the session is published.
+        Safe to repeat. The tombstone comes first: from then on nothing of the session is written or published. The list
+        of its files goes last. Until `finish` is called, the session counts as unfinished and is buried again.
         """
         key = tombstone.key
-        write_bytes(self._tombstone_path(key), json_bytes(tombstone.model_dump(mode="json")))
-        self.forget_all_files(key)
-        for stage in (*STAGES, "failures", "unfinished"):
-            self.stage_path(stage, key).unlink(missing_ok=True)
-        server, event_id = event_of(key)
-        (self.root / "stages" / "session_key" / f"{server}-{event_id}.json").unlink(missing_ok=True)
+        self.begin(key)
+        self.note(tombstone)
+        self._remove_records(key)
+        self._remove_made_from(key, self._locations(key))
+        for stage in (*(stage for stage in STAGES if stage != "file_inventory"), "failures", "file_inventory"):
+            path = self.stage_path(stage, key)
+            path.unlink(missing_ok=True)
+            _remove_abandoned(path.parent)
+        self._key_path(*event_of(key)).unlink(missing_ok=True)
+
+    def note(self, tombstone: Tombstone) -> None:
+        """Write a tombstone."""
+        write_bytes(self._tombstone_path(tombstone.key), json_bytes(tombstone.model_dump(mode="json")))
 
     def unbury(self, key: str) -> None:
-        """Remove the tombstone: consent is given again."""
-        self._tombstone_path(key).unlink(missing_ok=True)
+        """Remove the tombstone: the session may be built again, under the same key."""
+        path = self._tombstone_path(key)
+        if path.exists():
+            create(self._key_path(*event_of(key)), json_bytes({"key": key}))
+            path.unlink(missing_ok=True)
+
+    def _remove_records(self, key: str) -> None:
+        for path in self._records(key):
+            path.unlink(missing_ok=True)
+        _remove_abandoned(self.record_path(key).parent)
+
+    def _remove_made_from(self, key: str, locations: Iterable[str]) -> None:
+        """Remove what was made from a session's files, but not from those that another session holds."""
+        if not (mine := set(locations) - self._held_by_others(key)):
+            return
+        for location in mine:
+            for path in _made_from(self.datasets_folder, location):
+                path.unlink(missing_ok=True)
+        for folder in {(self.datasets_folder / from_location(location)).parent for location in mine}:
+            _remove_abandoned(folder)
+            _remove_empty(folder, self.datasets_folder)
+
+    def _held_by_others(self, key: str) -> set[str]:
+        """Files that other sessions of the instrument include."""
+        began, instrument_id, *_ = parse_key(key)
+        near = self.recent_keys(instrument_id, began - LONGEST_USE, began + LONGEST_USE)
+        inventories = (self.inventory(other) for other in near if other != key)
+        return {entry.location for inventory in inventories if inventory for entry in inventory.with_status("included")}
 
     def _tombstone_path(self, key: str) -> Path:
         return self.root / "tombstones" / f"{key}.json"
@@ -340,6 +420,21 @@ class Store(ConfigurableResource[Any]):
         """Key of a usage event whose session was withdrawn; empty if there is none."""
         found = (self.root / "tombstones").glob(f"*_{server}-{event_id}.json")
         return next((path.stem for path in found), "")
+
+    def _undo_if_withdrawn(self, stage: str, key: str) -> None:
+        """Remove a stage again that was written while the session was being withdrawn.
+
+        Looked at after writing: whatever was there before the tombstone, `bury` removes.
+
+        Raises
+        ------
+        WithdrawnError
+            When it was. What NEMO says is kept nevertheless for as long as it takes to see whether consent is back.
+        """
+        tombstone = self.tombstone(key)
+        if tombstone and (tombstone.by_hand or stage != "usage_event"):
+            self.stage_path(stage, key).unlink(missing_ok=True)
+            raise WithdrawnError(f"{key} was withdrawn while it was being built; nothing is kept of it.")
 
     # What a stage needs of those before it
 
@@ -357,6 +452,8 @@ class Store(ConfigurableResource[Any]):
 
     def ready_session(self, key: str) -> Session | None:
         """The session when its files may be looked for, else None."""
+        if self.tombstone(key):
+            return None
         session = self.require_session(key)
         return session if session.state is SessionState.READY else None
 
@@ -392,8 +489,9 @@ class Store(ConfigurableResource[Any]):
         return self._stage(stage, key)
 
     def data_version(self, stage: str, key: str) -> str:
-        """SHA-256 of what a stage holds."""
-        content = self.stage_path(stage, key).read_bytes()
+        """SHA-256 of what a stage holds; of a session that was withdrawn, that of its tombstone."""
+        path, tombstone = self.stage_path(stage, key), self._tombstone_path(key)
+        content = (tombstone if tombstone.exists() and not path.exists() else path).read_bytes()
         return hashlib.sha256(content).hexdigest()
 
     def failure(self, key: str) -> dict[str, Any] | None:
@@ -425,8 +523,9 @@ class Store(ConfigurableResource[Any]):
 
     def state(self, key: str) -> tuple[SessionState | None, str]:
         """How far a session got, with the reason; None when nothing is known of it or it was left unfinished."""
-        if tombstone := self.tombstone(key):
-            return SessionState.WITHDRAWN, tombstone.why
+        tombstone = self.tombstone(key)
+        if tombstone and not self.is_unfinished(key):
+            return SessionState.WITHDRAWN, tombstone.in_words
         if failure := self.failure(key):
             return SessionState.FAILED, f"{failure['asset']}: {failure['error']}"
         session = self.session(key)
@@ -456,6 +555,7 @@ class Store(ConfigurableResource[Any]):
     def _write_stage(self, stage: str, key: str, code_version: str, **content: Any) -> None:
         raw = json_bytes({"session_key": key, "code_version": code_version, **content})
         write_bytes(self._path(stage, key, "json"), raw)
+        self._undo_if_withdrawn(stage, key)
 
     def _table(self, stage: str, key: str) -> Any:
         import pyarrow as pa
@@ -483,6 +583,7 @@ class Store(ConfigurableResource[Any]):
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
         write_bytes(self._path(stage, key, "parquet"), sink.getvalue().to_pybytes())
+        self._undo_if_withdrawn(stage, key)
 
 
 def _required(stage: Stage | None, key: str, name: str) -> Stage:
@@ -498,3 +599,38 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError):
         return None
     return content
+
+
+def _made_from(folder: Path, location: str) -> list[Path]:
+    """Every sidecar and preview there is of a raw file, also when a signal between two others has no preview.
+
+    The sidecar comes last: what is removed in this order and cut off is found again.
+    """
+    sidecar = sidecar_path(folder, location)
+    beside = {path.name for path in sidecar.parent.iterdir()} if sidecar.parent.is_dir() else set()
+    numbers = (re.search(r"_signal([0-9]{1,9})\.thumb\.png$", name) for name in beside)
+    signals = {int(number[1]) for number in numbers if number}
+    previews = [preview_path(folder, location, 0, 1), *(preview_path(folder, location, n, 2) for n in signals)]
+    return [path for path in (*previews, sidecar) if path.name in beside and path.is_file()]
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove temporary files of processes that were killed: nobody knows any more whose they were."""
+    oldest = time.time() - ABANDONED_AFTER.total_seconds()
+    for path in folder.glob(".*.tmp"):
+        try:
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+        except FileNotFoundError:
+            continue
+
+
+def _remove_empty(folder: Path, top: Path) -> None:
+    """Remove a folder and those above it, below `top`, that hold nothing any more: their names may tell of users."""
+    while folder != top:
+        try:
+            folder.rmdir()
+        except OSError:
+            if folder.exists():
+                return
+        folder = folder.parent

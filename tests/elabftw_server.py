@@ -496,6 +496,9 @@ def _specification() -> Any:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     described = yaml.load(SPECIFICATION.read_text(encoding="utf-8"), Loader=loader)
     described["servers"] = [{"url": f"{SITE_URL}/api/v2"}]
+    # An action, or fields: as it is written, any object is an action.
+    change = described["paths"]["/experiments/{id}"]["patch"]["requestBody"]["content"]["application/json"]["schema"]
+    change["anyOf"][0]["required"] = ["action"]
     return OpenAPI.from_dict(described)
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -90,7 +91,9 @@ class Sessions:
 
     def publication(self, key: str, links: Mapping[str, Link]) -> Publication | None:
         content = self.content(key, ())
-        return content and publication(self.folder, key, f"Welds, {content}.", datasets=1, links=dict(links)) or None
+        if content is None:
+            return None
+        return publication(self.folder, key, f"Welds, {content}.", datasets=1, links=dict(links))
 
 
 @dataclass
@@ -158,9 +161,10 @@ def in_a_process(site: Site, death: "Death | None" = None, keys: Collection[str]
         Its ``exitcode`` is ``-SIGKILL`` when it was killed.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["faults"])
+    context.set_forkserver_preload(["faults", "lxml.etree", "rocrate.rocrate"])
     process = context.Process(target=_publish, args=(site, death, tuple(keys)))
-    process.start()
+    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):  # else it finds nothing to preload
+        process.start()
     return process
 
 
@@ -252,7 +256,8 @@ class Proxy(ThreadingHTTPServer):
         self.behind = urlsplit(behind)
         super().__init__(("127.0.0.1", 0), _Handler)
         self._lock = threading.RLock()
-        self.reset()
+        self.is_down = False
+        self.fail(0, passed_on)
 
     def __enter__(self) -> Self:
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -269,17 +274,16 @@ class Proxy(ThreadingHTTPServer):
     def url(self) -> str:
         return self.behind._replace(netloc=f"127.0.0.1:{self.server_port}").geturl()
 
-    def reset(self) -> None:
-        """Pass on everything from now on."""
-        self.seen = 0
-        self._n, self._way = 0, passed_on
-        self.is_down = False
-        self._late: list[_Handler] = []
-
     def fail(self, n: int, way: Fault) -> None:
         """Fail at the N-th request from now on, in one way."""
-        self.reset()
-        self._n, self._way = n, way
+        self.seen, self._n, self._way = 0, n, way
+        self._late: list[_Handler] = []
+
+    def mend(self) -> bool:
+        """Pass on everything from now on; whether there was an N-th request."""
+        was_reached = 0 < self._n <= self.seen
+        self.is_down, self._n = False, 0
+        return was_reached
 
     def treat(self, handler: "_Handler") -> None:
         self.seen += 1
@@ -409,7 +413,7 @@ def death_of(process: Callable[[], Any]) -> Fault:
     def kill(request: _Handler) -> None:
         request.forward()
         process().kill()
-        process().join()
+        wait([process().sentinel])
 
     return kill
 

@@ -64,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    def _carry_out(self) -> None:
+    def do_PUT(self) -> None:
         shelf, body = self.server.shelf, self.rfile.read(int(self.headers.get("Content-Length", "0")))
         place, _, name = self.path.rpartition("/")
         shelf.requests.append(f"{self.command} {name}")
@@ -86,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._answer(200, shelf.files[name])
         return self._answer(404)
 
-    do_GET = do_HEAD = do_PUT = do_DELETE = do_PROPFIND = _carry_out
+    do_GET = do_HEAD = do_DELETE = do_PROPFIND = do_PUT  # noqa: N815
 
     def log_message(self, *arguments: object) -> None:
         pass

@@ -30,6 +30,12 @@ from resources.web import Patience
 pytestmark = pytest.mark.server
 
 SWIFT = Patience(connect=5, read=60, total=60, pauses=(0.01,))
+NARROW = (
+    '<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema" targetNamespace="https://data.nist.gov/od/dm/nexus/'
+    'experiment/v1.0"><xs:element name="Experiment"><xs:complexType><xs:attribute name="pid"/></xs:complexType>'
+    "</xs:element></xs:schema>"
+)
+"""A schema of records without content."""
 Fault = Callable[["Handler"], None]
 
 
@@ -459,9 +465,8 @@ class TestTemplate:
         remote = ours.create(session)
 
         (manager,) = [m for m in cdcs.ask("GET", "rest/template-version-manager/global/") if m["title"] == title]
-        older = '<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema"><xs:element name="Experiment"/></xs:schema>'
         path = f"rest/template-version-manager/{manager['id']}/version/"
-        version = cdcs.ask("POST", path, json={"filename": "a.xsd", "content": older})["id"]
+        version = cdcs.ask("POST", path, json={"filename": "a.xsd", "content": NARROW})["id"]
         cdcs.ask("PATCH", f"rest/template/version/{version}/current/")
         assert "cdcs-template" in ours.check()[0]
         assert "would get a new version" in ours.install_template(dry_run=True)
@@ -471,6 +476,22 @@ class TestTemplate:
         assert ours.find(KEY, "") == [remote]
         ours.update(remote, rebuilt)
         assert cdcs.copies(KEY) == [rebuilt.xml]
+
+    def test_version_that_was_left_without_being_made_the_current_one_is_taken_up(
+        self, cdcs: CdcsProcess, proxy: Proxy
+    ) -> None:
+        title = f"template {os.urandom(4).hex()}"
+        cdcs.ask("POST", "rest/template/global/", json={"title": title, "filename": "a.xsd", "content": NARROW})
+        ours = destination(cdcs, proxy.url, template=title)
+        proxy.faults["PATCH"] = instead(403, b'{"message": "Not now."}')
+        with pytest.raises(DestinationRefusedError, match="Not now"):
+            ours.install_template()
+
+        ours.install_template()
+
+        (manager,) = [m for m in cdcs.ask("GET", "rest/template-version-manager/global/") if m["title"] == title]
+        assert manager["current"] == manager["versions"][-1]
+        assert len(manager["versions"]) == 2
 
     def test_template_that_went_meanwhile_is_looked_up_again(
         self, cdcs: CdcsProcess, proxy: Proxy, session: Publication
@@ -489,12 +510,7 @@ class TestTemplate:
         self, cdcs: CdcsProcess, session: Publication
     ) -> None:
         title = f"template {os.urandom(4).hex()}"
-        narrow = (
-            '<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema" targetNamespace="https://data.nist.gov/od/dm/nexus'
-            '/experiment/v1.0"><xs:element name="Experiment"><xs:complexType><xs:attribute name="pid"/>'
-            "</xs:complexType></xs:element></xs:schema>"
-        )
-        cdcs.ask("POST", "rest/template/global/", json={"title": title, "filename": "a.xsd", "content": narrow})
+        cdcs.ask("POST", "rest/template/global/", json={"title": title, "filename": "a.xsd", "content": NARROW})
         ours = destination(cdcs, template=title)
         bare = f'<Experiment xmlns="https://data.nist.gov/od/dm/nexus/experiment/v1.0" pid="{KEY}"/>'
         remote = ours.create(replace(session, xml=bare.encode()))
@@ -589,8 +605,9 @@ class TestTrouble:
         self, cdcs: CdcsProcess, proxy: Proxy, session: Publication
     ) -> None:
         bomb = f'<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><Experiment pid="{KEY}">&b;</Experiment>'
-        row = {"id": 1, "title": KEY, "template": 1, "user_id": 1, "workspace": None, "xml_content": bomb}
-        proxy.faults["GET"] = instead(200, json.dumps([row]).encode())
+        row = {"id": 1, "title": KEY, "template": 1, "user_id": 1, "workspace": None}
+        rows = [row | {"xml_content": xml} for xml in (bomb, "<a>\ud800</a>", "<" * 100_000)]
+        proxy.faults["GET"] = instead(200, json.dumps(rows).encode())
 
         assert destination(cdcs, proxy.url).find(KEY, "") == []
 

@@ -14,7 +14,8 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from elabftw_server import DELETED, READER, WRITER, ElabftwServer, Experiment, Request, Upload
+import requests
+from elabftw_server import DELETED, NORMAL, READER, SITE_URL, WRITER, ElabftwServer, Experiment, Request, Upload
 from publications import ADA, INSTRUMENT, KEY, publication
 
 from nexuslims_pipeline import configuration
@@ -303,7 +304,7 @@ class TestWithdraw:
             made = make(title=title, names=[f"{title}.tif", *"abcdefgh"], links={"cdcs": CDCS})
             remote, experiment = published(server, made)
         experiment.body += "<p>My conclusions</p>"
-        traces = ["Cracks", "Pores", "ada", ADA.last_name, "weld", "Oxide", KEY, CDCS.url, "Quanta/"]
+        traces = ["Cracks", "Pores", "(ada)", ADA.last_name, "weld", "Oxide", KEY, CDCS.url, "Quanta/"]
         assert [trace for trace in traces if trace.encode() not in server.everything()] == []
 
         destination(server).withdraw(remote)
@@ -333,14 +334,26 @@ class TestWithdraw:
             assert experiment.state == DELETED
         assert calls == 7
 
-    def test_somebody_elses_experiment_is_left_alone(self, server: ElabftwServer, make: Make) -> None:
-        _, experiment = published(server, make())
-        experiment.metadata = None
+    @pytest.mark.parametrize("metadata", [None, '{"extra_fields": {}}'])
+    def test_without_its_key_it_is_still_known_as_ours(
+        self, server: ElabftwServer, make: Make, metadata: str | None
+    ) -> None:
+        remote, experiment = published(server, make())
+        experiment.metadata = metadata
 
-        destination(server).withdraw(Remote(id=str(experiment.id), url=""))
+        destination(server).withdraw(remote)
 
-        assert experiment.state != DELETED
-        assert experiment.title == "Grain boundaries"
+        assert b"image 2.tif" not in server.everything()
+        assert experiment.state == DELETED
+
+    def test_somebody_elses_experiment_under_its_number_is_left_alone(self, server: ElabftwServer, make: Make) -> None:
+        remote, experiment = published(server, make())
+        theirs = Experiment(experiment.id, "Theirs", "<p>Theirs</p>", 1, '{"extra_fields": {}}', None, None, [])
+        server.experiments[experiment.id] = theirs
+
+        destination(server).withdraw(remote)
+
+        assert (theirs.state, theirs.title, theirs.body) == (NORMAL, "Theirs", "<p>Theirs</p>")
 
     def test_given_consent_again_it_is_whole_again(self, server: ElabftwServer, make: Make) -> None:
         remote, experiment = published(server, make())
@@ -422,3 +435,52 @@ class TestSettings:
         remote, _ = published(server, make(), NX_ELABFTW_URL=server.url + url)
 
         assert remote.url.startswith(f"{server.url}/experiments.php?")
+
+
+class TestStandIn:
+    """The server of these tests: what the real one refuses, ignores or does otherwise than its description says."""
+
+    @pytest.mark.parametrize(
+        ("release", "method", "path", "body", "status"),
+        [
+            ((5, 3, 6), "PATCH", "experiments/101", {"metadata": {"extra_fields": {}}}, 500),
+            ((5, 3, 6), "PATCH", "experiments/101", {"metadata": '{"extra_fields": {"a": {"value": 5}}}'}, 400),
+            ((5, 3, 6), "PATCH", "experiments/101", {"tags": ["a"]}, 400),
+            ((5, 3, 6), "PATCH", "experiments/101", {"metadatamerge": "{}"}, 400),
+            ((5, 3, 6), "PATCH", "experiments/101", {"title": 5}, 400),
+            ((5, 3, 6), "POST", "experiments", {"metadata": "{}"}, 400),
+            ((5, 3, 6), "POST", "experiments", {"tags": "one"}, 400),
+            ((5, 3, 6), "GET", "experiments?limit=many", None, 400),
+            ((5, 3, 6), "GET", "unheard/of", None, 400),
+        ],
+    )
+    def test_wrong_requests_are_refused_and_noted(
+        self, release: tuple[int, int, int], method: str, path: str, body: Any, status: int
+    ) -> None:
+        with ElabftwServer(release) as server:
+            assert self.ask(server, "POST", "experiments", json={"title": "a"}).status_code == 201
+            assert server.violations == []
+
+            assert self.ask(server, method, path, json=body).status_code == status
+            assert len(server.violations) == 1
+
+    def test_what_it_ignores(self) -> None:
+        with ElabftwServer((5, 3, 6), prefers_markdown=True) as server:
+            sent = {"title": "a", "rating": 5, "content_type": 1, "body": "<!-- x --><p id='a' class='b'>c</p>"}
+            answer = self.ask(server, "POST", "experiments", json=sent)
+            self.ask(server, "POST", "experiments", json={"template": 3, "title": "b", "body": "c"})
+
+            first, second = server.experiments.values()
+            assert (answer.content, answer.headers["Location"]) == (b"", f"{SITE_URL}/api/v2/experiments/{first.id}")
+            assert (first.body, first.content_type) == ("<p>c</p>", 2)
+            assert (second.title, second.body) == ("From a template", "")
+            everything = self.ask(server, "GET", "experiments", params={"scope": 3})
+            assert [row["id"] for row in everything.json()] == [second.id]
+            php = {"file": ("a.php", b"x")}
+            assert self.ask(server, "POST", f"experiments/{first.id}/uploads", files=php).status_code == 400
+
+    @staticmethod
+    def ask(server: ElabftwServer, method: str, path: str, **payload: Any) -> requests.Response:
+        return requests.request(
+            method, f"{server.url}/api/v2/{path}", headers={"Authorization": WRITER}, timeout=10, **payload
+        )

@@ -97,15 +97,16 @@ def test_pictures_are_shown_as_the_notebook_can_and_no_more_than_asked(tmp_path:
     made = publication(tmp_path, datasets=5)
 
     def picture(dataset: Dataset, path: Path) -> str | None:
-        return f"https://x/?{dataset.name}&<{path.suffix}>" if dataset.name != "image 3.tif" else None
+        return f'/files/"{path.name}"&<1>' if dataset.name != "image 1.tif" else None
 
     assert list(parsed(page(made)).iter("img")) == []
     told = page(made, picture=picture, most_pictures=3)
+    paths = [path for _, path in made.previews()]
     assert [image.get("src") for image in parsed(told).iter("img")] == [
-        f"https://x/?image {n}.tif&<.jpg>".replace(".jpg", made.previews()[0][1].suffix) for n in range(3)
+        f'/files/"{paths[n].name}"&<1>' for n in (0, 2, 3)
     ]
     assert "2 previews are left out here" in shown(told)
-    size = made.previews()[0][1].stat().st_size
+    size = paths[0].stat().st_size
     assert len(list(parsed(page(made, picture=picture, most_picture_bytes=2 * size)).iter("img"))) == 2
 
 

@@ -81,4 +81,4 @@ class Payload:
 
 def _plain(name: str) -> str:
     """A name of characters that every file system and every address takes."""
-    return re.sub(r"[^A-Za-z0-9-]+|\.\.+", "_", name)[:NAME_LENGTH]
+    return re.sub(r"[^A-Za-z0-9.-]+|\.(?=\.)", "_", name)[:NAME_LENGTH]

@@ -1,6 +1,7 @@
 """How a record came about, as PROV-JSON: what was used, what was made of it, by which code, for whom.
 
-Only what follows from the inputs is told, and no time of the build: the same session gives the same document.
+Only what follows from the inputs is told, and no time of the build: the same session gives the same document. Raw files
+are told by location, size and time, as the pipeline knows them; it computes no checksums of them.
 
 Sources: https://www.w3.org/TR/prov-dm/ and https://www.w3.org/submissions/prov-json/
 """

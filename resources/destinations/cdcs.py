@@ -1,7 +1,7 @@
 """Records in a CDCS (Configurable Data Curation System), by its REST API.
 
 A record's title is the session's key; CDCS has no other field by which one can be found at little cost, and lets any
-number of records have the same title. What else tells ours from somebody else's is in the XML: `belongs_to`.
+number of records have the same title. What else tells ours from somebody else's is in the XML (`belongs_to`).
 
 The API as in CDCS 2.23, whose description every CDCS serves at ``/api/schema/``
 (https://github.com/usnistgov/core_main_app). It keeps the files of deleted and replaced records in its media folder;
@@ -24,6 +24,7 @@ from nexuslims_pipeline.configuration import Settings
 from nexuslims_pipeline.instruments import ConfigurationError
 from nexuslims_pipeline.publication.model import Publication
 from nexuslims_pipeline.records.schema import NAMESPACE, SCHEMA_FILE
+from nexuslims_pipeline.records.text import clean
 from nexuslims_pipeline.sessions.keys import instrument_of
 from nexuslims_pipeline.sessions.model import Person
 from resources.destinations.base import (
@@ -36,6 +37,7 @@ from resources.destinations.server import PATIENCE, Server
 from resources.web import Answer, HeaderToken, Patience
 
 LONGEST_TITLE = 200
+MOST_PAGES = 1000
 KEEP_SECONDS = 600.0
 """How long we rely on what a server told about its templates, workspaces and accounts."""
 PASSING_REASONS = ("database is locked", "deadlock detected", "too many clients", "connection to server")
@@ -116,7 +118,7 @@ class Account(_Row):
 
     id: int
     username: str
-    email: str = ""
+    email: str | None = None
 
 
 class Record(_Titled):
@@ -154,7 +156,7 @@ class CdcsServer(Server):
     def reason(self, answer: Answer) -> str:
         """The server's own reason for a refusal."""
         if said := message(answer):
-            return str(said)
+            return clean(str(said))
         if answer.content.lstrip()[:1] == b"<":
             return "it sends a page; is NX_CDCS_URL the root of the CDCS?"
         return super().reason(answer)
@@ -240,10 +242,11 @@ class Cdcs(Destination):
     def find(self, key: str, address: str) -> list[Remote]:  # noqa: ARG002
         """Every record of a session, whoever owns it, in whatever workspace and under whatever version of a template.
 
-        A superuser sees all records; any other account only its own.
+        Not by CDCS's query, which may ask an index that lags behind (``MONGODB_ASYNC_SAVE``).
         """
-        records = sorted((r for r in self._titled(key) if belongs_to(r.xml, key)), key=lambda record: record.id)
-        return [self._remote(record.id) for record in records]
+        rows = self._whole_list(Record, "data", title=key)
+        found = sorted(row.id for row in rows if row.title == key and belongs_to(row.xml, key))
+        return [self._remote(record) for record in found]
 
     def create(self, publication: Publication) -> Remote:
         """Make the record with its owner and workspace, all in one request."""
@@ -287,42 +290,32 @@ class Cdcs(Destination):
 
     # Records
 
-    def _titled(self, key: str) -> list[Record]:
-        """Records with the key as title.
-
-        Not by CDCS's query, which may ask an index that lags behind (``MONGODB_ASYNC_SAVE``).
-        """
-        answer = self._server.call("GET", "rest/admin/data/", params={"title": key}, expect=(200, 403))
-        if answer.status == 200:
-            rows = self._as_rows(Record, self._server.json(answer))
-        elif self._choices.user_owned:
-            raise DestinationRefusedError(self._powerless())
-        else:
-            rows = self._rows(Record, "rest/data/", title=key)
-        return [row for row in rows if row.title == key]
-
     def _post(self, key: str, xml: str, owner: int | None) -> Record:
         """Make a record; a second time only if the first was refused for what we took the server to have."""
-        fields: Any = None
-        for _ in range(2):
-            body: dict[str, Any] = {"title": key, "template": self._template.get().current, self._content_field: xml}
-            if (workspace := self._workspace.get()) is not None:
-                body["workspace"] = workspace
-            if owner is not None:
-                body["user_id"] = str(owner)
-            path = "rest/data/" if owner is None else "rest/admin/data/"  # only the latter takes an owner
-            answer = self._server.call("POST", path, json=body, expect=(201, 400))
-            if answer.status == 201:
-                return self._row(Record, self._server.json(answer))
-            fields = message(answer)
-            self._template.forget()
-            self._workspace.forget()
-            if isinstance(fields, Mapping) and "content" in fields:
-                self._content_field = "content"
-            elif not (isinstance(fields, Mapping) and fields.keys() & {"template", "workspace"}):
-                break
-        msg = f"{self._whom} refuses the record of {key}: {self._server.hide(_in_words(fields))}"
-        raise DestinationRefusedError(msg)
+        answer = self._try_post(key, xml, owner)
+        if answer.status == 400 and self._were_mistaken(message(answer)):
+            answer = self._try_post(key, xml, owner)
+        if answer.status == 400:
+            reason = self._server.hide(_in_words(message(answer)))
+            raise DestinationRefusedError(f"{self._whom} refuses the record of {key}: {reason}")
+        return self._row(Record, self._server.json(answer))
+
+    def _try_post(self, key: str, xml: str, owner: int | None) -> Answer:
+        body: dict[str, Any] = {"title": key, "template": self._template.get().current, self._content_field: xml}
+        if (workspace := self._workspace.get()) is not None:
+            body["workspace"] = workspace
+        if owner is None:
+            return self._server.call("POST", "rest/data/", json=body, expect=(201, 400))
+        return self._server.call("POST", "rest/admin/data/", json=body | {"user_id": str(owner)}, expect=(201, 400))
+
+    def _were_mistaken(self, fields: Any) -> bool:
+        """Whether what we took the server to have explains a refusal; it is looked up anew then."""
+        refused = fields.keys() if isinstance(fields, Mapping) else set()
+        if "content" in refused:  # newer name of the field, ``BACKWARD_COMPATIBILITY_DATA_XML_CONTENT = False``
+            self._content_field = "content"
+        self._template.forget()
+        self._workspace.forget()
+        return bool(refused & {"content", "template", "workspace"})
 
     def _patch(self, record: Record, key: str, xml: str, field: str) -> None:
         try:
@@ -392,13 +385,8 @@ class Cdcs(Destination):
 
     def _blobs(self, pattern: str) -> list[Blob]:
         """Files whose name matches a regular expression, the oldest first."""
-        query = {"filename": pattern, "regex": "true"}
-        answer = self._server.call("GET", "rest/admin/blob/", params=query, expect=(200, 403))
-        if answer.status == 200:
-            found = self._as_rows(Blob, self._server.json(answer))
-        else:
-            found = self._rows(Blob, "rest/blob/", **query)
-        return sorted((b for b in found if re.search(pattern, b.filename)), key=lambda blob: blob.id)
+        rows = self._whole_list(Blob, "blob", filename=pattern, regex="true")
+        return sorted((row for row in rows if re.search(pattern, row.filename)), key=lambda blob: blob.id)
 
     def _delete_blob(self, blob: Blob) -> None:
         self._server.call("DELETE", f"rest/blob/{blob.id}/", expect=(204, 404))
@@ -442,7 +430,7 @@ class Cdcs(Destination):
 
     def _ask_template(self) -> Template:
         rows = self._templates()
-        if (template := _titled(rows, self._choices.template)) is not None:
+        if (template := _chosen(rows, self._choices.template)) is not None:
             return template
         msg = (
             f"{self._whom} has no template '{self._choices.template}' (there are: {_titles(rows)}). Run "
@@ -458,7 +446,7 @@ class Cdcs(Destination):
         if self._choices.workspace is None:
             return None
         rows = self._rows(Workspace, "rest/workspace/read_access/")
-        if (workspace := _titled(rows, self._choices.workspace)) is not None:
+        if (workspace := _chosen(rows, self._choices.workspace)) is not None:
             return workspace.id
         msg = (
             f"{self._whom} has no workspace '{self._choices.workspace}' (there are: {_titles(rows)}). Make it there, "
@@ -491,7 +479,7 @@ class Cdcs(Destination):
         """
         title, schema = self._choices.template, SCHEMA_FILE.read_text(encoding="utf-8")
         body = {"filename": SCHEMA_FILE.name, "content": schema}
-        template = _titled(self._templates(), title)
+        template = _chosen(self._templates(), title)
         if template is None:
             if dry_run:
                 return f"The template '{title}' would be made on {self._whom}."
@@ -541,9 +529,8 @@ class Cdcs(Destination):
         return ""
 
     def _doubt_token(self) -> str:
-        # No record has this title: it is asked for what the answer's status tells of the token.
-        answer = self._server.call("GET", "rest/admin/data/", params={"title": "/"}, expect=(200, 403))
-        return self._powerless() if answer.status == 403 and self._choices.user_owned else ""
+        self._whole_list(Record, "data", title="/")  # none has this title: whether we are told is what counts
+        return ""
 
     def _powerless(self) -> str:
         return (
@@ -553,20 +540,27 @@ class Cdcs(Destination):
 
     # Answers
 
+    def _whole_list(self, kind: type[Row], what: str, **query: str) -> list[Row]:
+        """Everybody's rows, which only a superuser is told; for any other account its own."""
+        answer = self._server.call("GET", f"rest/admin/{what}/", params=query, expect=(200, 403))
+        if answer.status == 200:
+            return self._as_rows(kind, self._server.json(answer))
+        if self._choices.user_owned:
+            raise DestinationRefusedError(self._powerless())
+        return self._rows(kind, f"rest/{what}/", **query)
+
     def _rows(self, kind: type[Row], path: str, **query: str) -> list[Row]:
         """All rows of a list, which a server may give in pages."""
         rows: list[Row] = []
-        page = 1
-        while True:
-            told = self._server.json(
-                self._server.call("GET", path, params=query | ({"page": page} if page > 1 else {}))
-            )
+        for page in range(1, MOST_PAGES + 1):
+            turned = query | ({"page": str(page)} if page > 1 else {})
+            told = self._server.json(self._server.call("GET", path, params=turned))
             if not isinstance(told, Mapping):
                 return self._as_rows(kind, told)
             rows += self._as_rows(kind, told.get("results"))
             if not told.get("next"):
                 return rows
-            page += 1
+        raise DestinationUnavailableError(f"{self._whom} sends more than {MOST_PAGES} pages of {path}.")
 
     def _as_rows(self, kind: type[Row], told: Any) -> list[Row]:
         if not isinstance(told, list):
@@ -581,12 +575,12 @@ class Cdcs(Destination):
         raise DestinationUnavailableError(f"{self._whom} sends a {kind.__name__.lower()} of a foreign form ({places}).")
 
 
-def _titled(rows: Iterable[Titled], title: str) -> Titled | None:
+def _chosen(rows: Iterable[Titled], title: str) -> Titled | None:
     return next((row for row in rows if row.title == title), None)
 
 
 def _titles(rows: Iterable[_Titled]) -> str:
-    return ", ".join(f"'{row.title}'" for row in rows) or "none"
+    return ", ".join(f"'{clean(row.title)}'" for row in rows) or "none"
 
 
 def message(answer: Answer) -> Any:
@@ -601,11 +595,11 @@ def message(answer: Answer) -> Any:
 def _in_words(fields: Any) -> str:
     """Reasons by field, as sentences."""
     if not isinstance(fields, Mapping):
-        return str(fields or "it gives no reason")[:500]
+        return clean(str(fields or "it gives no reason"))[:500]
     reasons = (
         f"{field}: {' '.join(map(str, texts)) if isinstance(texts, list) else texts}" for field, texts in fields.items()
     )
-    return "; ".join(reasons)[:500]
+    return clean("; ".join(reasons))[:500]
 
 
 def account_of(person: Person, accounts: list[Account]) -> int | None:
@@ -614,7 +608,7 @@ def account_of(person: Person, accounts: list[Account]) -> int | None:
         if account.username == person.username:
             return account.id
     email = person.email.casefold()
-    same = [account.id for account in accounts if email and account.email.casefold() == email]
+    same = [account.id for account in accounts if email and (account.email or "").casefold() == email]
     return same[0] if len(same) == 1 else None
 
 
@@ -630,7 +624,7 @@ def _parsed(xml: str) -> Any:
     from nexuslims_pipeline.extraction.vendor_text import parse_xml
 
     try:
-        return parse_xml(xml.encode())
+        return parse_xml(xml.encode("utf-8", "replace"))
     except ExtractionError:
         return None
 

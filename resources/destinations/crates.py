@@ -48,6 +48,8 @@ class Crates(Destination):
     version: ClassVar[str] = "1"
     shows_links_of: ClassVar[tuple[str, ...]] = ("cdcs",)
     made_of: ClassVar[tuple[str, ...]] = ("file_inventory", "file_metadata", "activities")
+    workers: ClassVar[int] = 2
+    """Few, because each holds a whole crate in memory."""
 
     def __init__(self, folder: Path, facility: str, doi_prefix: str) -> None:
         self._folder = folder
@@ -69,10 +71,13 @@ class Crates(Destination):
         return f"{self._facility}, {self._doi_prefix}"
 
     def find(self, key: str, address: str) -> list[Remote]:  # noqa: ARG002
-        """The crate of a session, also when only one of its two files was written."""
-        with self._in_words():
+        """The crate of a session, also when one of its files is missing or was not written to the end."""
+        with self._told():
             there = [path.exists() for path in self._paths(key)]
-        return [self._remote(key).model_copy(update={"is_whole": all(there)})] if any(there) else []
+            leftovers = self._leftovers(key)
+        if not any(there) and not leftovers:
+            return []
+        return [self._remote(key).model_copy(update={"is_whole": all(there) and not leftovers})]
 
     def create(self, publication: Publication) -> Remote:
         """Write the two files, each whole or not at all."""
@@ -84,9 +89,8 @@ class Crates(Destination):
 
     def withdraw(self, remote: Remote) -> None:
         """Remove both files, and what a write that was cut short left behind."""
-        with self._in_words():
-            self._remove_leftovers(remote.id)
-            for path in self._paths(remote.id):
+        with self._told():
+            for path in (*self._leftovers(remote.id), *self._paths(remote.id)):
                 path.unlink(missing_ok=True)
             if (year := self._paths(remote.id)[0].parent).is_dir():
                 sync_folder(year)
@@ -109,26 +113,29 @@ class Crates(Destination):
 
     def _write(self, publication: Publication) -> Remote:
         crate, citation = self._paths(publication.key)
-        with self._in_words():
-            self._remove_leftovers(publication.key)
+        with self._told():
+            for path in self._leftovers(publication.key):
+                path.unlink(missing_ok=True)
             write_bytes(citation, json_bytes(datacite(publication, self._facility, self._doi_prefix)))
             write_bytes(crate, crate_bytes(publication, self._facility, self._doi_prefix))
         return self._remote(publication.key)
 
-    def _remove_leftovers(self, key: str) -> None:
-        """Remove a session's temporary files; nobody else writes it, as a session is published by one run at a time."""
+    def _leftovers(self, key: str) -> list[Path]:
+        """A session's temporary files; nobody writes them now, as a session is published by one run at a time."""
         marks = (f"{key}/".encode(), f'"{key}"'.encode())
-        for path in self._paths(key)[0].parent.glob(".*.tmp"):
+        found = []
+        for path in sorted(self._paths(key)[0].parent.glob(".*.tmp")):
             try:
                 with path.open("rb") as file:
                     beginning = file.read(BEGINNING)
             except FileNotFoundError:  # another session's, and whole by now
                 continue
             if any(mark in beginning for mark in marks):
-                path.unlink(missing_ok=True)
+                found.append(path)
+        return found
 
     @contextmanager
-    def _in_words(self) -> Iterator[None]:
+    def _told(self) -> Iterator[None]:
         try:
             yield
         except (PermissionError, NotADirectoryError, IsADirectoryError) as fault:

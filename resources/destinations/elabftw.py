@@ -6,8 +6,8 @@ made is remembered in its metadata, under `MEMORY`, with the experiment's own nu
 it has another number and is left alone.
 
 A withdrawn experiment is emptied, then deleted. eLabFTW deletes softly, and what its API cannot remove stays until its
-administrator prunes: the emptied experiment, deleted attachments, and the log of changes with the titles and extra
-fields that updates wrote.
+administrator prunes: the emptied experiment with what people wrote, the files of deleted attachments, the log of
+changes with the titles and extra fields that were written, and experiments that somebody had deleted before.
 """
 
 import hashlib
@@ -145,8 +145,8 @@ class Elabftw(Destination):
     def find(self, key: str, address: str) -> list[Remote]:  # noqa: ARG002
         """Experiments with the session's key that we made, also archived ones; not what people duplicated."""
         # The server compares without regard to case, and '_' may stand for any character.
-        ours = [e for e in self._search(key) if e.session_id == key and e.memory.experiment in {None, e.id}]
-        return [self._remote(experiment.id) for experiment in sorted(ours, key=lambda experiment: experiment.id)]
+        ours = {e.id for e in self._search(key) if e.session_id == key and e.memory.experiment in {None, e.id}}
+        return [self._remote(number) for number in sorted(ours)]
 
     def create(self, publication: Publication) -> Remote:
         """Make the experiment; the first request makes it whole but for its date and attachments."""
@@ -191,7 +191,7 @@ class Elabftw(Destination):
         The session's key goes last: an experiment that has one more thing of the session is still found.
         """
         held = self._read(remote)
-        if held is None or not (held.session_id or held.memory.experiment == held.id):
+        if held is None or not held.is_ours:
             return
         self._see_that_it_may_change(held)
         revisions = self._revisions(held)
@@ -503,6 +503,16 @@ class _Experiment(_Numbered):
             return _Memory.model_validate(self.metadata.get(MEMORY, {}))
         except ValidationError:
             return _Memory()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether we made it, by any sign that people have left: a restored server gives old numbers to others."""
+        return bool(
+            self.session_id
+            or self.memory.experiment == self.id
+            or BEGIN in self.body
+            or any(upload.is_ours for upload in self.uploads)
+        )
 
     @property
     def is_being_edited(self) -> bool:

@@ -278,11 +278,11 @@ class Api(Server):
         if code:
             raise self._error(_number(code), path, owner, answer, root)
         if answer.status in LATER or answer.status >= 500:
-            raise DestinationUnavailableError(f"{self._whom} answers {path} with status {answer.status}.")
+            raise DestinationUnavailableError(f"{self.whom} answers {path} with status {answer.status}.")
         if answer.status == 200 and root is not None and root.tag in ROOTS:
             return root
         msg = (
-            f"{self._whom} answers {path} with status {answer.status} and something else than LabArchives would (a "
+            f"{self.whom} answers {path} with status {answer.status} and something else than LabArchives would (a "
             "proxy's page? another host?); if that stays so, correct NX_LABARCHIVES_URL."
         )
         raise (DestinationUnavailableError if answer.status == 200 else DestinationRefusedError)(msg)
@@ -292,14 +292,14 @@ class Api(Server):
         told = f"{path}, for {owner}: {said or 'it gives no reason'} (error {code})"
         if code in AUTHENTICATION:
             return _UnauthenticatedError(
-                f"{self._whom} does not accept {told}. Check NX_LABARCHIVES_ACCESS_KEY_ID, "
+                f"{self.whom} does not accept {told}. Check NX_LABARCHIVES_ACCESS_KEY_ID, "
                 "NX_LABARCHIVES_ACCESS_PASSWORD and the uid."
             )
         if code in PERMISSION and answer.status != 404:
-            return DestinationRefusedError(f"{self._whom} does not permit {told}. Let the notebook's owner permit it.")
+            return DestinationRefusedError(f"{self.whom} does not permit {told}. Let the notebook's owner permit it.")
         if answer.status in LATER or answer.status >= 500:
-            return DestinationUnavailableError(f"{self._whom} cannot do {told}.")
-        return UnknownToServerError(f"{self._whom} refuses {told}.")
+            return DestinationUnavailableError(f"{self.whom} cannot do {told}.")
+        return UnknownToServerError(f"{self.whom} refuses {told}.")
 
 
 class Labarchives(Destination):

@@ -64,7 +64,7 @@ class Server:
         sleep: Callable[[float], None] = time.sleep,
         before: Callable[[], object] = lambda: None,
     ) -> None:
-        self._whom = whom
+        self.whom = whom
         self._address = address.rstrip("/") + "/"
         self._settings = settings
         self._secrets = tuple(secrets)
@@ -128,16 +128,16 @@ class Server:
         try:
             return answer.json()
         except ValueError:
-            raise DestinationUnavailableError(f"{self._whom} sends an answer that is cut off or no JSON.") from None
+            raise DestinationUnavailableError(f"{self.whom} sends an answer that is cut off or no JSON.") from None
 
     def _refusal(self, method: str, path: str, answer: Answer) -> str:
         match answer.status:
             case 401 if "token" in self._settings:
-                return f"{self._whom} does not accept the token; make a new one and set {self._settings['token']}."
+                return f"{self.whom} does not accept the token; make a new one and set {self._settings['token']}."
             case 404 if not answer.content.strip():
-                return f"{self._whom} knows no {path}; correct {self._settings['address']}."
+                return f"{self.whom} knows no {path}; correct {self._settings['address']}."
         said = self.hide(" ".join(self.reason(answer).split()))[:LONGEST_REASON]
-        return f"{self._whom} refuses {method} {path} with status {answer.status}: {said or 'it gives no reason'}"
+        return f"{self.whom} refuses {method} {path} with status {answer.status}: {said or 'it gives no reason'}"
 
     def hide(self, text: str) -> str:
         """`text` without secrets."""
@@ -150,14 +150,14 @@ class Server:
         match error:
             case UntrustedError():
                 return DestinationRefusedError(
-                    f"The certificate of {self._whom} is not trusted; put that of its authority into "
+                    f"The certificate of {self.whom} is not trusted; put that of its authority into "
                     "NX_CERT_BUNDLE_FILE."
                 )
             case MisdirectedError():
                 return DestinationRefusedError(
-                    f"{self._whom} sends us on to {error or 'itself'}; correct {self._settings['address']} (https? "
+                    f"{self.whom} sends us on to {error or 'itself'}; correct {self._settings['address']} (https? "
                     "another host? a login page?)."
                 )
             case TooLargeError():
-                return DestinationRefusedError(f"{self._whom} sends more than {LARGEST >> 20} MiB.")
-        return DestinationUnavailableError(f"{self._whom} does not answer: {error}.")
+                return DestinationRefusedError(f"{self.whom} sends more than {LARGEST >> 20} MiB.")
+        return DestinationUnavailableError(f"{self.whom} does not answer: {error}.")

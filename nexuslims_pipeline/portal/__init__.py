@@ -1,0 +1,1 @@
+"""What a researcher sees: the page of each session and the front page that finds it."""
