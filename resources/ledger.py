@@ -8,7 +8,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -99,10 +99,18 @@ class Ledger:
     def remove(self, key: str) -> None:
         """Forget a session: its copy is gone."""
         path = self._path(key)
+        self._remove_leftovers(key)
         path.unlink(missing_ok=True)
         self._known.pop(key, None)
         if path.parent.is_dir():
             sync_folder(path.parent)
+
+    def _remove_leftovers(self, key: str) -> None:
+        """Remove temporary files about a session, left from processes that were killed: nobody writes it just now."""
+        for path in self._folder.glob(".*.tmp"):
+            with suppress(FileNotFoundError):  # another session's, and whole by now
+                if f'"{key}"'.encode() in path.read_bytes():
+                    path.unlink()
 
     def sessions(self) -> list[str]:
         """Sessions with an entry, sorted."""

@@ -263,7 +263,7 @@ def test_withdrawn_consent_ends_the_session_and_leaves_nothing_of_its_files(buil
         again = built.build()
         assert opened() == []
     assert again.causes == {WELD: "changed in NEMO"}
-    assert again.states == STATES | {WELD: "NO_CONSENT"}
+    assert again.states == STATES | {WELD: "WITHDRAWN"}
     assert again.outcomes[WELD]["record"] == ""
     kept = [path for path in built.data.rglob("*") if path.is_file()]
     assert [path for path in kept if b"inclusion.msa" in os.fsencode(path.name) + path.read_bytes()] == []

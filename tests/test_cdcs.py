@@ -439,9 +439,9 @@ class TestFiles:
         self, cdcs: CdcsProcess, session: Publication, caplog: pytest.LogCaptureFixture
     ) -> None:
         moving = []
-        for dataset in session.datasets:
-            path = session.datasets_folder / f"{dataset.index}.gif"
-            path.write_bytes(b"GIF89a")
+        for number, dataset in enumerate(session.datasets):
+            path = session.datasets_folder / f"{number}.gif"
+            path.write_bytes(b"GIF89a%d" % number)
             moving.append(replace(dataset, preview=f"/{path.name}"))
 
         destination(cdcs, blobs=True).create(replace(session, datasets=tuple(moving)))

@@ -6,16 +6,20 @@ disk: of the ledger, and of the destination that is a folder.
 """
 
 import hashlib
-import importlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cdcs_server import CdcsNotInstalledError, CdcsProcess
+from crates_folder import CratesFolder
+from elabftw_server import ElabftwServer
 from faults import (
     NOW,
     WAYS,
@@ -30,15 +34,17 @@ from faults import (
     page_with_500,
     without_waiting,
 )
+from labarchives_server import LabarchivesServer
 from publications import KEY
+from shelf_server import ShelfServer
 
-BENCHES = {
-    "shelf": ("shelf_server", "ShelfServer"),
-    "crates": ("crates_folder", "CratesFolder"),
-    "elabftw": ("elabftw_server", "ElabftwServer"),
-    "labarchives": ("labarchives_server", "LabarchivesServer"),
-    "cdcs": ("cdcs_server", "CdcsProcess"),
+SERVERS: dict[str, Callable[[], Any]] = {
+    "shelf": ShelfServer,
+    "elabftw": ElabftwServer,
+    "labarchives": LabarchivesServer,
+    "cdcs": CdcsProcess,
 }
+BENCHES = SERVERS | {"crates": CratesFolder}
 ENDEAVOURS = ("publication", "update", "withdrawal")
 OTHER = f"{KEY}1"
 """A session whose key begins like the other's."""
@@ -49,26 +55,28 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     without_waiting(monkeypatch)
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(n, marks=pytest.mark.server) if n == "cdcs" else n for n in BENCHES]
-)
-def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    """Each server and folder, once for all tests."""
-    module, name = BENCHES[request.param]
+def parameters(names: Iterable[str]) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.server) if name == "cdcs" else name for name in names]
+
+
+@pytest.fixture(scope="module", params=parameters(BENCHES))
+def bench(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Each server, and the folder, once for all tests."""
     with ExitStack() as stack:
         try:
-            server = stack.enter_context(getattr(importlib.import_module(module), name)())
-        except Exception as error:
-            if os.environ.get("CI") == "true" or not type(error).__name__.endswith("NotInstalledError"):
+            server = stack.enter_context(BENCHES[request.param]())
+        except CdcsNotInstalledError as error:
+            if os.environ.get("CI") == "true":
                 raise
-            pytest.skip(f"{name} cannot be installed here: {error}")
+            pytest.skip(f"CDCS cannot be installed here: {error}")
         yield server
+
+
+with_servers = pytest.mark.parametrize("bench", parameters(SERVERS), indirect=True, scope="module")
 
 
 @pytest.fixture
 def proxy(bench: Bench) -> Iterator[Proxy]:
-    if not bench.url:
-        pytest.skip("it has no server")
     with Proxy(bench.url) as proxy:
         yield proxy
 
@@ -96,6 +104,7 @@ def check(bench: Bench, site: Site, key: str = KEY) -> None:
     entry = publisher.ledger.read(key)
     if key in site.sessions.withdrawn:
         assert (copies, entry) == ([], None)
+        assert not [path for path in site.ledger.iterdir() if path.is_file() and key.encode() in path.read_bytes()]
         return
     assert entry is not None
     assert entry.remote is not None
@@ -124,12 +133,10 @@ def trials(
     raise AssertionError
 
 
+@with_servers
 @pytest.mark.parametrize("endeavour", ENDEAVOURS)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_request_fails(bench: Bench, proxy: Proxy, tmp_path: Path, endeavour: str, way: str) -> None:
-    if bench.name == "cdcs" and way not in ("answer lost then outage", "half an answer", "carried out late"):
-        pytest.skip("a real server is slow; the other ways are tried with the stand-ins")
-
     def attempt(site: Site, n: int) -> bool:
         proxy.fail(n, WAYS[way])
         site.run()
@@ -142,6 +149,7 @@ def test_a_request_fails(bench: Bench, proxy: Proxy, tmp_path: Path, endeavour: 
     assert steps >= 2
 
 
+@with_servers
 @pytest.mark.parametrize("endeavour", ENDEAVOURS)
 def test_it_is_killed_after_a_request(bench: Bench, proxy: Proxy, tmp_path: Path, endeavour: str) -> None:
     def attempt(site: Site, n: int) -> bool:
@@ -186,3 +194,61 @@ def folders(bench: Bench) -> dict[str, Path | None]:
 def killed(process: Any) -> bool:
     assert process.exitcode in (0, -signal.SIGKILL)
     return bool(process.exitcode)
+
+
+def test_sessions_whose_keys_begin_alike_are_kept_apart(bench: Bench, tmp_path: Path) -> None:
+    site = prepared(bench, tmp_path, "publication")
+    site.sessions.versions |= {KEY: 1, OTHER: 7}
+    assert site.run() == []
+    check(bench, site, OTHER)
+    site.sessions.versions[KEY] = 2
+    assert site.run() == []
+    check(bench, site)
+    check(bench, site, OTHER)
+    site.sessions.withdrawn.add(KEY)
+    assert site.run() == []
+    check(bench, site)
+    check(bench, site, OTHER)
+
+
+# Many at once
+
+
+def test_threads_and_processes_that_publish_the_same_session_make_one_copy(bench: Bench, tmp_path: Path) -> None:
+    site = prepared(bench, tmp_path, "publication")
+    processes = [in_a_process(site, keys=[KEY]) for _ in range(2)]
+    publishers = [site.publisher(), site.publisher()]
+    with ThreadPoolExecutor() as threads:
+        actions = [
+            result.action for result in threads.map(lambda publisher: publisher.publish(KEY), publishers) if result
+        ]
+    for process in processes:
+        process.join(30)
+        assert process.exitcode == 0
+    assert actions.count("created") <= 1
+    check(bench, site)
+
+
+@pytest.mark.parametrize("bench", parameters(["cdcs"]), indirect=True, scope="module")
+def test_eight_runs_of_300_sessions_one_of_them_killed(bench: CdcsProcess, tmp_path: Path) -> None:
+    site = prepared(bench, tmp_path, "publication")
+    keys = [KEY.replace("-104", f"-{number}") for number in range(1000, 1300)]
+    site.sessions.versions = dict.fromkeys(keys, 1)
+    ledger = site.publisher().ledger
+    # Each run has a third of the sessions, so that each session is in two runs or three.
+    runs = [in_a_process(site, keys=(keys * 2)[n * 300 // 8 :][:100]) for n in range(8)]
+    while len(ledger.sessions()) < 100 and any(run.is_alive() for run in runs):
+        time.sleep(0.02)
+    runs[3].kill()
+    for run in runs:
+        run.join(120)
+    assert [run.exitcode for run in runs] == [-signal.SIGKILL if run is runs[3] else 0 for run in runs]
+
+    assert site.run() == []
+    assert site.publisher().due(NOW) == {}
+    there = {record["title"]: str(record["id"]) for record in bench.records()}
+    assert len(bench.records()) == len(there) == 300
+    entries = [ledger.read(key) for key in keys]
+    assert {entry.key: entry.remote.id for entry in entries if entry and entry.remote} == there
+    for key in keys[::50]:
+        check(bench, site, key)

@@ -57,7 +57,7 @@ def test_a_refusal_that_comes_later_takes_back_what_was_made(built: Facility) ->
     overlap(built, "Disagree")
     second = built.build()
     assert set(second.causes) == {WELD, OTHER}
-    assert (second.states[WELD], second.states[OTHER]) == ("BUILT", "NO_CONSENT")
+    assert (second.states[WELD], second.states[OTHER]) == ("BUILT", "WITHDRAWN")
     assert mentions(built) == []
     assert built.build().causes == {}
 
