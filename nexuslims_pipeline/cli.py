@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dotenv import load_dotenv
 
@@ -20,7 +20,7 @@ from nexuslims_pipeline.instruments import ConfigurationError
 from nexuslims_pipeline.sessions.keys import parse_key
 
 if TYPE_CHECKING:
-    from nexuslims_pipeline.publishing import Delivery
+    from nexuslims_pipeline.publishing import Delivery, Selection
 
 FAILED, MISCONFIGURED = 1, 2
 
@@ -127,6 +127,7 @@ def _key(text: str) -> str:
 def _build(options: argparse.Namespace) -> int:
     from nexuslims_pipeline.building import Building, BusyError, Outcome, alone
     from nexuslims_pipeline.configuration import settings
+    from nexuslims_pipeline.publishing import Selection
 
     if options.first and options.last and options.last < options.first:
         msg = f"--to {options.last} lies before --from {options.first}; there is no day in between."
@@ -150,7 +151,7 @@ def _build(options: argparse.Namespace) -> int:
             outcomes = []
         else:
             if not options.no_publish:
-                copies, unpublished = _deliver(options, keys=options.keys)
+                copies, unpublished = _deliver(options, Selection(keys=options.keys))
     if options.json:
         further = sorted({copy.key for copy in copies} - {outcome.key for outcome in outcomes})
         told = [*outcomes, *(building.outcome(key) for key in further)]
@@ -166,21 +167,18 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _publish(options: argparse.Namespace) -> int:
-    copies, unpublished = _deliver(
-        options,
-        destinations=options.destination,
-        keys=options.keys,
-        first=options.first,
-        last=options.last,
-        again=options.again,
-        refused_too=True,
+    from nexuslims_pipeline.publishing import Selection
+
+    selection = Selection(
+        options.destination, options.keys, options.first, options.last, again=options.again, refused_too=True
     )
+    copies, unpublished = _deliver(options, selection)
     if options.json:
         print(json.dumps([copy.as_dict() for copy in copies], indent=2))
     return FAILED if unpublished else 0
 
 
-def _deliver(options: argparse.Namespace, **chosen: Any) -> "tuple[list[Delivery], set[str]]":
+def _deliver(options: argparse.Namespace, selection: "Selection") -> "tuple[list[Delivery], set[str]]":
     """Send what is due; returns what became of it, and the sessions that are not published as they should be."""
     from nexuslims_pipeline.building import dagster_instance
     from nexuslims_pipeline.configuration import settings
@@ -194,8 +192,8 @@ def _deliver(options: argparse.Namespace, **chosen: Any) -> "tuple[list[Delivery
             print(delivery.line(), flush=True)
 
     if options.dry_run:
-        return deliveries.preview(show, **chosen), set()
-    return deliveries.run(show, **chosen), deliveries.unpublished
+        return deliveries.preview(selection, show), set()
+    return deliveries.run(selection, show), deliveries.unpublished
 
 
 def _withdraw(options: argparse.Namespace) -> int:
@@ -273,14 +271,14 @@ def _demo(options: argparse.Namespace) -> int:
 
     from nexuslims_pipeline.building import Building, dagster_instance
     from nexuslims_pipeline.configuration import settings
-    from nexuslims_pipeline.publishing import Deliveries
+    from nexuslims_pipeline.publishing import Deliveries, Selection
 
     settings.cache_clear()
     site = settings()
     print(f"Building the sessions of a small facility of our own making below {folder}\n")
     outcomes = Building(site).run(date(2020, 1, 1), None, [], lambda outcome: print(outcome.line(), flush=True))
     deliveries = Deliveries(site, lambda: dagster_instance(site.data_path))
-    deliveries.run(lambda delivery: print(delivery.line(), flush=True))
+    deliveries.run(Selection(), lambda delivery: print(delivery.line(), flush=True))
     print(
         f"\nRecords:   {site.records_folder}\n"
         f"Crates:    {site.crates_path} (RO-Crates, which electronic lab notebooks import)\n"

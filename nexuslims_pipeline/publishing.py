@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any
 
 from nexuslims_pipeline.configuration import Settings
@@ -38,6 +39,27 @@ class Delivery:
         return f"{self.key}  {self.destination:12}  {self.state:9}  {self.reason or self.url}".rstrip()
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is to be sent, and where."""
+
+    destinations: Sequence[str] = ()
+    """Names of those to send to; none: all."""
+    keys: Collection[str] = ()
+    """These sessions, due or not, and no others."""
+    first: date | None = None
+    last: date | None = None
+    """Days on which the sessions began, where the instrument stands."""
+    again: bool = False
+    """Also what a destination holds already."""
+    refused_too: bool = False
+    """Also what a destination refused for good: somebody has mended something."""
+
+    def includes(self, key: str) -> bool:
+        """Whether a session began on the days."""
+        return (self.first or date.min) <= parse_key(key).start_date <= (self.last or date.max)
+
+
 class Deliveries:
     """One call of ``nexuslims-pipeline publish``, or the end of ``build``."""
 
@@ -57,72 +79,36 @@ class Deliveries:
         """Names of the site's destinations."""
         return list(self._publishing.destinations())
 
-    def run(
-        self,
-        show: Callable[[Delivery], None],
-        *,
-        destinations: Sequence[str] = (),
-        keys: Collection[str] = (),
-        first: date | None = None,
-        last: date | None = None,
-        again: bool = False,
-        refused_too: bool = False,
-    ) -> list[Delivery]:
-        """Send what is due, to each destination at its own pace.
-
-        Parameters
-        ----------
-        show
-            Told of each delivery as it comes.
-        destinations
-            Names of those to send to; none: all.
-        keys
-            These sessions, due or not, and no others.
-        first, last
-            Days on which the sessions began, where the instrument stands.
-        again
-            Send also what a destination holds already.
-        refused_too
-            Also what a destination refused for good: somebody has mended something.
+    def run(self, selection: Selection, show: Callable[[Delivery], None]) -> list[Delivery]:
+        """Send what is due, to each destination at its own pace; `show` is told of each delivery as it comes.
 
         Raises
         ------
         ConfigurationError
             When a destination is not one of the site's.
         """
-        names = self._known(destinations)
-        due = {name: self._due(name, keys, first, last, again=again, refused_too=refused_too) for name in names}
-        due = {name: causes for name, causes in due.items() if causes}
-        if not due:
-            return []
-        for name, causes in due.items() if again else ():
-            publisher = self._publishing.publisher(name, self._store, self._storage)
-            for key in causes:
-                publisher.doubt(key)
-        instance = self._instance()
-        with ThreadPoolExecutor(len(due)) as pool:
-            done = pool.map(lambda name: self._send(instance, name, due[name], show), due)
-            deliveries = [delivery for some in done for delivery in some]
+        deliveries: list[Delivery] = []
+        for names in self._rounds(self._known(selection.destinations)):
+            due = {name: causes for name in names if (causes := self._due(name, selection))}
+            for name, causes in due.items() if selection.again else ():
+                publisher = self._publishing.publisher(name, self._store, self._storage)
+                for key in causes:
+                    publisher.doubt(key)
+            if due:
+                instance = self._instance()
+                with ThreadPoolExecutor(len(due)) as pool:
+                    for done in pool.map(partial(self._send, instance, show), due.items()):
+                        deliveries += done
         failed = {delivery.key for delivery in deliveries if delivery.failed}
         self.unpublished = {key for key in failed if not self._is_published(key)}
         return deliveries
 
-    def preview(
-        self,
-        show: Callable[[Delivery], None],
-        *,
-        destinations: Sequence[str] = (),
-        keys: Collection[str] = (),
-        first: date | None = None,
-        last: date | None = None,
-        again: bool = False,
-        refused_too: bool = False,
-    ) -> list[Delivery]:
+    def preview(self, selection: Selection, show: Callable[[Delivery], None]) -> list[Delivery]:
         """Say what `run` would send; asks no destination, writes nothing."""
         found = [
             Delivery(key, name, "WAITING", cause=cause, reason=cause)
-            for name in self._known(destinations)
-            for key, cause in self._due(name, keys, first, last, again=again, refused_too=refused_too).items()
+            for name in self._known(selection.destinations)
+            for key, cause in self._due(name, selection).items()
         ]
         for delivery in found:
             show(delivery)
@@ -137,19 +123,26 @@ class Deliveries:
             raise ConfigurationError(f"There is no destination '{unknown[0]}'; configured are: {known}.")
         return [name for name in self.destinations if name in destinations or not destinations]
 
-    def _due(
-        self, name: str, keys: Collection[str], first: date | None, last: date | None, *, again: bool, refused_too: bool
-    ) -> dict[str, str]:
-        if again or keys:
-            chosen = keys or [key for key in self._store.reached("record") if _began_within(key, first, last)]
+    def _rounds(self, names: Sequence[str]) -> Iterator[list[str]]:
+        """Destinations that link to none of the others, then those that link to these, and so on."""
+        linked = {name: set(d.shows_links_of) for name, d in self._publishing.destinations().items()}
+        waiting = list(names)
+        while waiting:
+            ready = [name for name in waiting if not linked[name] & set(waiting)] or waiting[:1]
+            yield ready
+            waiting = [name for name in waiting if name not in ready]
+
+    def _due(self, name: str, selection: Selection) -> dict[str, str]:
+        """Sessions to be sent to a destination, each with the reason."""
+        if selection.again or selection.keys:
+            chosen = selection.keys or filter(selection.includes, self._store.reached("record"))
             return dict.fromkeys(sorted(chosen), "asked for")
         now = datetime.now(UTC)
-        due = self._publishing.due(name, self._store, self._storage, now, refused_too=refused_too)
-        return {key: due[key].reason for key in sorted(due) if _began_within(key, first, last)}
+        due = self._publishing.due(name, self._store, self._storage, now, refused_too=selection.refused_too)
+        return {key: due[key].reason for key in sorted(due) if selection.includes(key)}
 
-    def _send(
-        self, instance: Any, name: str, causes: dict[str, str], show: Callable[[Delivery], None]
-    ) -> list[Delivery]:
+    def _send(self, instance: Any, show: Callable[[Delivery], None], due: tuple[str, dict[str, str]]) -> list[Delivery]:
+        name, causes = due
         deliveries = []
         for keys in _ranges(instance, list(causes)):
             self._run(instance, name, keys)
@@ -180,12 +173,11 @@ class Deliveries:
         entry = publisher.ledger.read(key)
         if self._store.tombstone(key) and entry is None:
             return Delivery(key, name, "WITHDRAWN", cause=cause)
+        if self._store.header("record", key) is None:
+            state, reason = self._store.state(key)
+            return Delivery(key, name, str(state or "NOT_BUILT"), reason=reason or "there is no record", cause=cause)
         copy = publisher.status(key)
         return Delivery(key, name, copy.state, copy.url, copy.reason, cause)
-
-
-def _began_within(key: str, first: date | None, last: date | None) -> bool:
-    return (first or date.min) <= parse_key(key).start_date <= (last or date.max)
 
 
 def _ranges(instance: Any, keys: Sequence[str]) -> Iterator[list[str]]:

@@ -75,6 +75,8 @@ class CopyStatus:
 
     destination: str
     label: str
+    counts: bool
+    """Whether the site's strategy speaks of this destination."""
     state: Literal["PUBLISHED", "WAITING", "FAILED"]
     url: str = ""
     reason: str = ""
@@ -265,11 +267,12 @@ class Publisher:
         name, label = self.destination.name, self.destination.label
         entry = self.ledger.read(key)
         url = entry.remote.url if entry and entry.remote else ""
+        counts = self.destination.counts
         if self.is_current(key):
-            return CopyStatus(name, label, "PUBLISHED", url)
+            return CopyStatus(name, label, counts, "PUBLISHED", url)
         if entry and entry.failure:
-            return CopyStatus(name, label, "FAILED", url, entry.failure.reason, entry.failure.run_id)
-        return CopyStatus(name, label, "WAITING", url, "an older record is there" if url else "not sent yet")
+            return CopyStatus(name, label, counts, "FAILED", url, entry.failure.reason, entry.failure.run_id)
+        return CopyStatus(name, label, counts, "WAITING", url, "an older record is there" if url else "not sent yet")
 
     def due(self, now: datetime, *, refused_too: bool = False) -> dict[str, Due]:
         """Sessions whose copy is not as it should be, each with the reason.
@@ -302,7 +305,7 @@ class Publisher:
         return "the record changed" if entry.is_certain else "was left unfinished"
 
     def _waits_for_link(self, key: str, now: datetime) -> bool:
-        built = self._source.built_at(key)
+        built = self._source.built_at(key) if self.destination.waits_for_links else None
         if built is None or now - built > WAIT_FOR_LINK:
             return False
         return any(ledger.read(key) is None for ledger in self._linked.values())
@@ -344,8 +347,9 @@ def due_at(
     names = [publisher.destination.name for publisher in publishers]
     publisher, before = publishers[names.index(name)], publishers[: names.index(name)]
     due = publisher.due(now, refused_too=refused_too)
-    if strategy != "first_success":
+    if strategy != "first_success" or not publisher.destination.counts:
         return due
+    before = [other for other in before if other.destination.counts]
     return {
         key: why
         for key, why in due.items()
@@ -366,16 +370,17 @@ class Status:
 
     @property
     def state(self) -> Literal["PUBLISHED", "WAITING", "FAILED", "BUILT"]:
-        """In one word; BUILT when there is no destination."""
-        if not self.copies:
-            return "BUILT"
+        """In one word; BUILT when there is no destination that counts."""
         if self.published:
             return "PUBLISHED"
-        return "FAILED" if any(copy.state == "FAILED" for copy in self.copies) else "WAITING"
+        counting = [copy.state for copy in self.copies if copy.counts]
+        if not counting:
+            return "BUILT"
+        return "FAILED" if "FAILED" in counting else "WAITING"
 
 
 def status_of(publishers: Iterable[Publisher], strategy: str, key: str) -> Status:
     """How far a session got at each destination, and whether that is enough."""
     copies = tuple(publisher.status(key) for publisher in publishers)
-    held = [copy.state == "PUBLISHED" for copy in copies]
-    return Status(copies, bool(copies) and (all(held) if strategy == "all" else any(held)))
+    held = [copy.state == "PUBLISHED" for copy in copies if copy.counts]
+    return Status(copies, bool(held) and (all(held) if strategy == "all" else any(held)))

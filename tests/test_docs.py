@@ -114,7 +114,7 @@ def commands() -> dict[str, set[str]]:
 
 @pages()
 def test_commands_and_options_exist(page: Path) -> None:
-    calls = re.findall(r"nexuslims-pipeline ([a-z]+)((?:[^`\n|>&]|\| `--)*)", page.read_text())
+    calls = re.findall(r"nexuslims-pipeline ([a-z-]+)((?:[^`\n|>&]|\| `--)*)", page.read_text())
     for command, rest in calls:
         assert command in commands(), command
         assert set(re.findall(r"(?<![\w-])--[a-z-]+", rest)) <= commands()[command], rest

@@ -106,7 +106,7 @@ def test_every_asset_says_what_it_is(built_once: Facility) -> None:
     with built_once.active() as site:
         definitions = build_definitions(site)
         graph = definitions.resolve_asset_graph()
-    assert {key.to_user_string() for key in graph.materializable_asset_keys} == {*STAGES, "catalog"}
+    assert {key.to_user_string() for key in graph.materializable_asset_keys} == {*STAGES, "ro_crate", "catalog"}
     for key in graph.materializable_asset_keys:
         node = graph.get(key)
         assert node.description, key
@@ -122,6 +122,7 @@ def test_every_asset_says_what_it_is(built_once: Facility) -> None:
         "file_metadata": {"file_inventory"},
         "activities": {"file_metadata"},
         "record": {"activities", "file_metadata"},
+        "session_status": {"record", "ro_crate"},
     }
     for stage in STAGES:
         node = graph.get(AssetKey(stage))
@@ -129,15 +130,16 @@ def test_every_asset_says_what_it_is(built_once: Facility) -> None:
         assert node.partitions_def.name == "sessions"
         assert node.backfill_policy
         assert node.backfill_policy.max_partitions_per_run == 100
-    assert {key.name for key in graph.asset_check_keys} == set(CHECKS)
-    assert CHAIN == STAGES
-    assert set(CODE_VERSIONS) == set(STAGES)
+    assert {key.name for key in graph.asset_check_keys} == {*CHECKS, "holds_the_record", "published_as_demanded"}
+    assert CHAIN == STAGES[:-1]
+    assert set(CODE_VERSIONS) == set(CHAIN)
     assert {job.name for job in definitions.resolve_all_job_defs()} >= {"build_sessions", "harvest", "refresh_catalog"}
     assert {sensor.name for sensor in definitions.sensors or ()} == {
         "nemo_nemo",
         "files_demo_talos_tem",
         "files_demo_quanta_sem",
         "files_demo_stem_lab",
+        "publish_crates",
     }
 
 

@@ -64,6 +64,10 @@ class Destination(ABC):
     """Stages whose content matters beyond the record, e.g. ``file_inventory``."""
     variables: ClassVar[tuple[str, ...]] = ()
     """Environment variables of its own that ``doctor`` shall know, e.g. ``NX_SHELF_PATH``."""
+    counts: ClassVar[bool] = True
+    """Whether it is one of those that ``NX_EXPORT_STRATEGY`` speaks of."""
+    waits_for_links: ClassVar[bool] = True
+    """Whether a first copy waits a few minutes for the copies that it links to."""
     workers: ClassVar[int] = 4
     """Sessions sent at a time, within one run."""
 

@@ -88,6 +88,7 @@ class Elabftw(Destination):
     label = "eLabFTW experiment"
     version = "1"
     shows_links_of: ClassVar[tuple[str, ...]] = ("cdcs",)
+    made_of: ClassVar[tuple[str, ...]] = ("file_inventory", "file_metadata", "activities")
 
     def __init__(
         self,

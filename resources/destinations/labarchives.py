@@ -328,6 +328,7 @@ class Labarchives(Destination):
     label = "LabArchives page"
     version = "1"
     shows_links_of = ("cdcs",)
+    made_of: ClassVar[tuple[str, ...]] = ("file_metadata", "activities")
     workers: ClassVar[int] = 2
     """At one call per second, more would only wait for one another."""
 
