@@ -100,6 +100,9 @@ class Settings(BaseSettings):
     cdcs_blobs: bool = False
     """Upload the previews too."""
 
+    cdcs_calls_per_second: float | None = Field(default=None, gt=0)
+    """Most requests that CDCS gets in a second, over all runs; none: as many as there are."""
+
     elabftw_url: AnyHttpUrl | None = None
     """Address of an eLabFTW; with it and a key, sessions are published there."""
     elabftw_api_key: SecretStr | None = None
@@ -108,6 +111,9 @@ class Settings(BaseSettings):
     """Number of the category of experiments."""
     elabftw_experiment_status: int | None = Field(default=None, ge=1)
     """Number of the status of experiments."""
+
+    elabftw_calls_per_second: float | None = Field(default=None, gt=0)
+    """Most requests that eLabFTW gets in a second, over all runs; none: as many as there are."""
 
     labarchives_url: AnyHttpUrl = AnyHttpUrl("https://api.labarchives.com/api")
     """Root of the LabArchives API of the site's region."""
@@ -198,6 +204,11 @@ class Settings(BaseSettings):
     def records_folder(self) -> Path:
         """Folder of the records."""
         return self.records_path or self.data_path / "records"
+
+    @property
+    def exports_folder(self) -> Path:
+        """Folder of the ledgers of the destinations."""
+        return self.data_path / "exports"
 
     @cached_property
     def verify(self) -> bool | str:

@@ -1,4 +1,4 @@
-"""The ledger: what was written is read, damage counts as nothing known, and only one at a time is busy with a session."""
+"""The ledger: what was written is read, what is damaged is not trusted, and only one at a time deals with a session."""
 
 import multiprocessing
 import os

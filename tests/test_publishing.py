@@ -415,12 +415,6 @@ def test_by_first_success_the_next_destination_is_for_sessions_that_the_others_f
     with pytest.raises(DestinationRefusedError):
         place.publisher.publish(KEY)
     assert due("first_success") == [KEY]
-    place.second.before = unavailable
-    with pytest.raises(DestinationUnavailableError):
-        place.publishers[1].publish(KEY)
-    place.first.before = place.second.before = lambda _: None
-    place.publisher.publish(KEY)
-    assert list(place.publishers[1].due(NOW)) == [KEY] or place.entry(which=1).doing == "publish"
 
 
 def test_by_first_success_a_failed_try_claims_no_copy(place: Place) -> None:
@@ -439,7 +433,6 @@ def test_by_first_success_a_failed_try_claims_no_copy(place: Place) -> None:
 )
 def test_what_counts_as_published(tmp_path_factory: pytest.TempPathFactory, strategy: str, states: list[str]) -> None:
     place = Place(tmp_path_factory.mktemp("status"))
-    place.second.__class__.shows_links_of = ()
     for publisher, state in zip(place.publishers, states, strict=True):
         if state == "OUTDATED":
             place.sessions.versions[KEY] = 0
@@ -452,7 +445,6 @@ def test_what_counts_as_published(tmp_path_factory: pytest.TempPathFactory, stra
             publisher.destination.before = unavailable  # type: ignore[attr-defined]
             with pytest.raises(DestinationUnavailableError):
                 publisher.publish(KEY)
-    Linking.shows_links_of = ("memory",)
     status = status_of(place.publishers, strategy, KEY)
     enough = all if strategy == "all" else any
     is_published = enough(state == "PUBLISHED" for state in states)

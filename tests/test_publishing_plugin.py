@@ -52,11 +52,11 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def fresh_kinds() -> Iterator[None]:
     """Kinds of destinations are looked for anew, now and afterwards."""
-    for _ in range(2):
-        kinds.cache_clear()
-        sys.modules.pop("shelf_destination", None)
-        if _ == 0:
-            yield
+    kinds.cache_clear()
+    sys.modules.pop("shelf_destination", None)
+    yield
+    kinds.cache_clear()
+    sys.modules.pop("shelf_destination", None)
 
 
 @pytest.fixture
@@ -151,6 +151,7 @@ def looked_for(folder: Path, monkeypatch: pytest.MonkeyPatch, modules: dict[str,
         (WHOLE.replace("def withdraw", "def with_draw"), "TypeError: it lacks withdraw"),
         (WHOLE.replace('"good_copy"', "5"), "TypeError: its 'asset_name' is no text"),
         (WHOLE.replace("label, version", "label").replace(', "1"', ""), "TypeError: its 'version' is no text"),
+        (f"{WHOLE}    shows_links_of = ('cdcs')", "TypeError: its 'shows_links_of' is no tuple (a comma too few?)"),
         (WHOLE.replace('"good_copy"', '"Good copy"'), "ValueError: its 'name' and 'asset_name' must be lower-case"),
         (WHOLE.replace('"good"', '"../good"'), "ValueError: its 'name' and 'asset_name' must be lower-case"),
         (WHOLE.replace('"good"', '"cdcs"'), "ValueError: the name 'cdcs' or 'good_copy' is taken"),
@@ -169,6 +170,13 @@ def test_a_package_at_fault_is_named_and_costs_only_itself(
     (fault,) = found.faults
     assert fault.startswith("destination 'nx_bad' (nx_bad:Good) cannot be used: ")
     assert told in fault
+
+
+def test_a_package_that_fails_to_read_its_settings_is_told_as_a_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_kinds: None, built: Facility
+) -> None:
+    looked_for(tmp_path, monkeypatch, {"nx_bad": WHOLE.replace("return None", "return cls({}['url'])")})
+    assert "destination 'good': nx_bad fails, KeyError: 'url'; mend or remove it." in told(built, "doctor")
 
 
 def test_of_two_packages_with_one_name_the_first_is_used(

@@ -35,7 +35,7 @@ DIMENSIONS: Final = (
     Dimension("length", {"m": (*_prefixed("m", "n µ m p - c"), "Å")}),
     Dimension("time", {"s": (*_prefixed("s", "µ m - n p"), "min", "h")}),
     Dimension("current", {"A": _prefixed("A", "p n µ - m f")}),
-    Dimension("pressure", {"Pa": (*_prefixed("Pa", "- m µ k h M"), "mbar", "bar", "torr", "atm", "psi")}),
+    Dimension("pressure", {"Pa": (*_prefixed("Pa", "- m µ k h M"), "mbar", "bar", "torr", "mtorr", "atm", "psi")}),
     Dimension("temperature", {"K": ("K", "°C", "°F")}),
     Dimension("angle", {"rad": (*_prefixed("rad", "m µ -"), "deg")}),
     Dimension("solid angle", {"sr": _prefixed("sr", "- m")}),
@@ -57,6 +57,7 @@ SPELLINGS: Final = {
     "min": ("minute", "minutes"),
     "h": ("hr", "hour", "hours"),
     "torr": ("Torr",),
+    "mtorr": ("mTorr",),
     "1/nm": ("nm-1", "nm^-1", "nm⁻¹", "/nm"),
     "1/Å": ("1/A", "Å-1", "A-1", "Å^-1", "A^-1", "Å⁻¹", "/Å"),
     "1/µm": ("µm-1", "µm^-1", "µm⁻¹", "/µm"),
@@ -71,7 +72,6 @@ LONG_NAMES: Final = {
 
 NAMES: Final = {
     "acceleration_voltage": ("accelerating voltage", "beam energy", "beam voltage", "HT", "HV", "EHT"),
-    "beam_current": ("current of the beam",),
     "pixel_width": ("pixel size", "step size"),
     "pixel_height": ("pixel size", "step size"),
     "reciprocal_pixel_width": ("pixel size",),
@@ -119,8 +119,9 @@ def conversion(unit: str, base: str) -> tuple[float, float]:
     pint.DimensionalityError
         If the two do not convert.
     """
-    at_zero, at_one = (float(quantity(number, unit).m_as(unit_of(base))) for number in (0, 1))
-    return tidy(at_one - at_zero), tidy(at_zero)
+    many = 1e9  # so that the offset's digits do not cost the factor its own
+    offset, beyond = (float(quantity(number, unit).m_as(unit_of(base))) for number in (0, many))
+    return tidy((beyond - offset) / many), tidy(offset)
 
 
 def _symbol(unit: str) -> str:

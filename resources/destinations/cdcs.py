@@ -33,6 +33,7 @@ from resources.destinations.base import (
     DestinationUnavailableError,
     Remote,
 )
+from resources.destinations.pace import at_pace
 from resources.destinations.server import PATIENCE, Server
 from resources.web import Answer, HeaderToken, Patience
 
@@ -173,7 +174,7 @@ class Cdcs(Destination):
         Token of an account that may write; of a superuser if records are to belong to their users.
     choices
         How the site wants its records.
-    verify, patience
+    verify, patience, before
         As for `resources.destinations.server.Server`.
     """
 
@@ -190,6 +191,7 @@ class Cdcs(Destination):
         *,
         verify: bool | str = True,
         patience: Patience = PATIENCE,
+        before: Callable[[], object] = lambda: None,
     ) -> None:
         self._url = url.rstrip("/") + "/"
         self._whom = f"CDCS at {self._url}"
@@ -202,6 +204,7 @@ class Cdcs(Destination):
             secrets=[token],
             verify=verify,
             patience=patience,
+            before=before,
         )
         self._template = Kept(self._ask_template)
         self._workspace = Kept(self._ask_workspace)
@@ -231,7 +234,8 @@ class Cdcs(Destination):
             user_owned=site.cdcs_user_owned_records,
             blobs=site.cdcs_blobs,
         )
-        return cls(str(site.cdcs_url), site.cdcs_token, choices, verify=site.verify)
+        before = at_pace(site.exports_folder, cls.name, site.cdcs_calls_per_second)
+        return cls(str(site.cdcs_url), site.cdcs_token, choices, verify=site.verify, before=before)
 
     def in_words(self) -> str:
         """Where the records are, and how."""

@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -32,6 +32,7 @@ from resources.destinations.base import (
     DestinationUnavailableError,
     Remote,
 )
+from resources.destinations.pace import at_pace
 from resources.destinations.server import Server
 from resources.web import Answer, HeaderToken
 
@@ -79,8 +80,8 @@ class Elabftw(Destination):
         Numbers of the category and status that new experiments get; later they are people's.
     facility, doi_prefix
         For the attached crate.
-    verify
-        As for `resources.web.Web`.
+    verify, before
+        As for `resources.destinations.server.Server`.
     """
 
     name = "elabftw"
@@ -100,6 +101,7 @@ class Elabftw(Destination):
         facility: str = "",
         doi_prefix: str = "",
         verify: bool | str = True,
+        before: Callable[[], object] = lambda: None,
     ) -> None:
         self._base = base
         self._key = api_key
@@ -112,6 +114,7 @@ class Elabftw(Destination):
             auth=HeaderToken(api_key),
             secrets=[api_key],
             verify=verify,
+            before=before,
         )
 
     @classmethod
@@ -137,6 +140,7 @@ class Elabftw(Destination):
             facility=site.facility_name,
             doi_prefix=site.crates_doi_prefix,
             verify=site.verify,
+            before=at_pace(site.exports_folder, cls.name, site.elabftw_calls_per_second),
         )
 
     def in_words(self) -> str:

@@ -8,18 +8,20 @@ from importlib.metadata import EntryPoint, entry_points
 from re import fullmatch
 
 from nexuslims_pipeline.configuration import Settings
+from nexuslims_pipeline.instruments import ConfigurationError
 from resources.destinations.base import Destination
 from resources.destinations.cdcs import Cdcs
 from resources.destinations.crates import Crates
 from resources.destinations.elabftw import Elabftw
 from resources.destinations.labarchives import Labarchives
+from resources.store import STAGES
 
 GROUP = "nexuslims_pipeline.destinations"
 """Group of entry points, each a `Destination` class."""
 OWN: tuple[type[Destination], ...] = (Cdcs, Labarchives, Elabftw, Crates)
 """In the order in which the strategy ``first_success`` tries them."""
-TAKEN = frozenset({"nemo", "storage"})
-"""Names of other pools."""
+TAKEN = frozenset({"nemo", "storage", *STAGES})
+"""Names of other pools and assets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,10 @@ def _kind(point: EntryPoint, known: Iterable[type[Destination]]) -> type[Destina
         if not isinstance(getattr(kind, name, None), str) or not getattr(kind, name):
             msg = f"its '{name}' is no text"
             raise TypeError(msg)
+    for name in ("shows_links_of", "made_of", "variables"):
+        if not isinstance(getattr(kind, name), tuple):
+            msg = f"its '{name}' is no tuple (a comma too few?)"
+            raise TypeError(msg)
     if not (fullmatch(r"[a-z][a-z0-9_]*", kind.name) and fullmatch(r"[a-z][a-z0-9_]*", kind.asset_name)):
         msg = "its 'name' and 'asset_name' must be lower-case letters, digits and '_'"
         raise ValueError(msg)
@@ -78,9 +84,9 @@ def destinations_of(site: Settings) -> dict[str, Destination]:
     Raises
     ------
     nexuslims_pipeline.instruments.ConfigurationError
-        When one is set up by halves.
+        When one is set up by halves, or the code of a package fails.
     """
-    made = [destination for kind in kinds().found if (destination := kind.configured(site)) is not None]
+    made = [destination for kind in kinds().found if (destination := _configured(kind, site)) is not None]
     ordered: dict[str, Destination] = {}
     while made:
         waiting = {destination.name for destination in made}
@@ -89,3 +95,14 @@ def destinations_of(site: Settings) -> dict[str, Destination]:
         ordered[ready.name] = ready
         made.remove(ready)
     return ordered
+
+
+def _configured(kind: type[Destination], site: Settings) -> Destination | None:
+    try:
+        return kind.configured(site)
+    except ConfigurationError:
+        raise
+    except Exception as fault:
+        # To go on without it would leave copies there that nobody keeps in step, or withdraws.
+        msg = f"destination '{kind.name}': {kind.__module__} fails, {type(fault).__name__}: {fault}; mend or remove it."
+        raise ConfigurationError(msg) from fault

@@ -375,7 +375,7 @@ class Labarchives(Destination):
             password,
             Account(uid, notebook, "the service account (NX_LABARCHIVES_USER_ID)"),
             read_users(site.labarchives_users_file) if site.labarchives_users_file else {},
-            folder=site.data_path / "exports" / cls.name,
+            folder=site.exports_folder / cls.name,
             seconds=SECONDS_BETWEEN_CALLS,
             verify=site.verify,
         )

@@ -81,3 +81,20 @@ def pause(noted: bytes, now: float, seconds: float) -> float:
     if not math.isfinite(last) or last > now:
         return seconds
     return max(0.0, min(last + seconds - now, seconds))
+
+
+def at_pace(exports: Path, name: str, calls_per_second: float | None) -> Callable[[], object]:
+    """What to call before each request to a destination, to keep to the pace that a site has chosen for it.
+
+    Parameters
+    ----------
+    exports
+        Folder of the ledgers.
+    name
+        The destination.
+    calls_per_second
+        Most requests in a second, over all runs; None: no limit.
+    """
+    if calls_per_second is None:
+        return lambda: None
+    return Pace(exports / name / ".pace", 1 / calls_per_second).wait
