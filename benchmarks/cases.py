@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
@@ -311,7 +312,7 @@ def _published(
     nexuslims: NexusLims, cdcs: "CountingCdcs", settings: dict[str, str], theirs: dict[str, str]
 ) -> Iterator[Row]:
     """All sessions anew, in turns; afterwards the server holds what the command published."""
-    from benchmarks.publishing import Exchange, per_record, rates
+    from benchmarks.publishing import Exchange, rates
 
     store = Path(settings["NX_DATA_PATH"])
     records = sorted(map(str, (store / "records").rglob("*.xml")))
@@ -331,17 +332,23 @@ def _published(
         _require(exchange.records == PUBLISHED, exchange)
         return exchange
 
-    _ = [anew(side) for side in sides.values()]  # imports compile, Dagster makes its database
+    for side in sides.values():
+        anew(side)  # imports compile, Dagster makes its database
     turns = [{name: anew(side) for name, side in sides.items()} for _ in range(ROUNDS)]
     ours, peer, command = ([turn[name] for turn in turns] for name in sides)
     what = f"publishing {PUBLISHED} records of {size:.0f} kB"
+
+    def row(of: str, unit: str, measure: Callable[[Exchange], float], aim: str = "", note: str = "") -> Row:
+        return Row(f"{what}{of}", unit, median(map(measure, ours)), median(map(measure, peer)), aim, note)
+
     note = f"{WORKERS} workers, {rates(ours)}; NexusLIMS {rates(peer)}"
-    yield Row(f"{what}, the work alone", "s", *(median(e.seconds for e in s) for s in (ours, peer)), "≥ 3×", note)
-    note = "whole process; ours with Dagster's runs and events, from the store"
-    yield Row(f"{what}, the command", "s", *(_wall([e.cost for e in s]) for s in (command, peer)), note=note)
-    requests, cpu = (lambda e: e.requests), (lambda e: 1000 * e.server_cpu)
-    yield Row(f"{what}, requests", "per record", *(per_record(s, requests) for s in (command, peer)))
-    yield Row(f"{what}, the server's CPU", "ms/record", *(per_record(s, cpu) for s in (ours, peer)))
+    yield row("", "s", lambda turn: turn.seconds, "≥ 3×", note)
+    yield row(", requests", "per record", lambda turn: turn.requests / PUBLISHED)
+    yield row(", the server's CPU", "ms/record", lambda turn: 1000 * turn.server_cpu / PUBLISHED)
+    yield row(", the sender's CPU", "ms/record", lambda turn: 1000 * turn.cost.cpu / PUBLISHED, note="imports included")
+    took, theirs_took = (_wall([turn.cost for turn in side]) for side in (command, peer))
+    note = "ours is the command, with Dagster's runs and events"
+    yield Row(f"{what}, whole process", "s", took, theirs_took, note=note)
 
 
 def _unchanged(cdcs: "CountingCdcs", settings: dict[str, str]) -> Iterator[Row]:
@@ -359,7 +366,7 @@ def _unchanged(cdcs: "CountingCdcs", settings: dict[str, str]) -> Iterator[Row]:
     _write("records", many["NX_DATA_PATH"], MANY_PUBLISHED)
     _run_ours("pretend_published", None, many)
     for count, site in ((PUBLISHED, settings), (MANY_PUBLISHED, many)):
-        look = cdcs.watch(lambda site=site: _run_ours("due", None, site))
+        look = cdcs.watch(partial(_run_ours, "due", None, site))
         seen = json.loads(look.cost.output)
         _require(seen["sessions"] == count and seen["due"] == look.requests == 0, (seen, look.requests))
         note = f"{1000 * seen['first']:.0f} ms the first time in a process; no request"

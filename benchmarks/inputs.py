@@ -7,7 +7,7 @@ memory of a parent as the peak of the child that it forks.
 import os
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -177,7 +177,7 @@ def write_ser(path: Path, images: int) -> None:
 def main(arguments: Iterable[str]) -> None:
     """Write one input: ``WHAT PATH NUMBER``; ``sessions`` also takes the store with the session to copy."""
     what, path, number, *source = arguments
-    write = {
+    write: dict[str, Callable[..., None]] = {
         "files": write_empty_files,
         "session": write_session,
         "sessions": write_sessions,

@@ -74,8 +74,8 @@ def throughput(files: list[str]) -> float:
 
 
 def publish(workers: int) -> dict[str, Any]:
-    """Publish all sessions of the store to CDCS; what the first one would import is not timed."""
-    import lxml.etree
+    """Publish all sessions of the store to CDCS."""
+    import lxml.etree  # noqa: F401 - with pyarrow, what the first session would import
     import pyarrow.parquet  # noqa: F401
 
     publisher, keys = _publisher()

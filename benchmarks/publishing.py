@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 from benchmarks.measure import Cost, children
 from tests.cdcs_server import CdcsProcess
@@ -47,11 +46,6 @@ class CountingCdcs(CdcsProcess):
         (process,) = children()
         user, system = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-
-
-def per_record(exchanges: Sequence[Exchange], measure: Callable[[Exchange], float]) -> float:
-    """Median of a measure over the exchanges, for one record."""
-    return median(measure(exchange) / exchange.records for exchange in exchanges)
 
 
 def rates(exchanges: Sequence[Exchange]) -> str:

@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             except (OSError, RuntimeError, subprocess.SubprocessError) as fault:
                 print(f"{name}: {fault}", file=sys.stderr)
                 failed = True
-    machine = f"{_processor()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
+    cores = f"{len(os.sched_getaffinity(0))} cores, load average {os.getloadavg()[1]:.1f}"
+    machine = f"{_processor()}, {cores}, Python {platform.python_version()}"
     peer = f"NexusLIMS {nexuslims.version}" if any(row.theirs for row in rows) else "NexusLIMS"
     print(f"{machine}\n\n{markdown(rows, peer)}")
     if options.json:

@@ -132,6 +132,18 @@ class Settings(BaseSettings):
     """Folder for an RO-Crate (``.eln``) and DataCite metadata of each session; without it none are made."""
     crates_doi_prefix: str = "10.5072"
     """Prefix of the identifiers in the DataCite metadata; 10.5072 is the one for tests."""
+    portal: bool = True
+    """Make a page for each session and a front page that searches them."""
+    portal_path: Path | None = None
+    """Folder of these pages, when it is not ``portal`` below `data_path`."""
+    raw_url: str = ""
+    """Address at which browsers find the folder of raw files; without it, pages link by relative paths."""
+    datasets_url: str = ""
+    """The same of the folder ``datasets`` below `data_path`: previews and sidecars."""
+    records_url: str = ""
+    """The same of the folder of records."""
+    crates_url: str = ""
+    """The same of the folder of crates."""
     facility_name: str = "Electron microscopy facility"
     """Name of the facility, as publisher."""
 
@@ -163,7 +175,7 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return value.resolve()
 
-    @field_validator("data_path", "records_path", "instruments_file", "crates_path")
+    @field_validator("data_path", "records_path", "instruments_file", "crates_path", "portal_path")
     @classmethod
     def _path_is_absolute(cls, value: Path | None) -> Path | None:
         return value.absolute() if value is not None else None
@@ -175,6 +187,14 @@ class Settings(BaseSettings):
             msg = f"there is no folder '{value}'; make it or leave the variable empty"
             raise ValueError(msg)
         return value.absolute() if value is not None else None
+
+    @field_validator("raw_url", "datasets_url", "records_url", "crates_url")
+    @classmethod
+    def _address_can_be_followed(cls, value: str) -> str:
+        if value and not re.match(r"(https?|file)://|/", value):
+            msg = "write a whole address such as https://data.example.org/raw/, or one that begins with '/'"
+            raise ValueError(msg)
+        return value
 
     @field_validator("cert_bundle_file", "labarchives_users_file")
     @classmethod
@@ -188,6 +208,7 @@ class Settings(BaseSettings):
     def _store_lies_outside_raw_data(self) -> Self:
         written = [("NX_DATA_PATH", self.data_path), ("NX_RECORDS_PATH", self.records_folder)]
         written += [("NX_CRATES_PATH", self.crates_path)] if self.crates_path else []
+        written += [("NX_PORTAL_PATH", self.portal_folder)] if self.portal else []
         for name, folder in written:
             if folder.resolve().is_relative_to(self.instrument_data_path):
                 msg = f"{name} lies below NX_INSTRUMENT_DATA_PATH, which is never written; choose another folder"
@@ -204,6 +225,11 @@ class Settings(BaseSettings):
     def records_folder(self) -> Path:
         """Folder of the records."""
         return self.records_path or self.data_path / "records"
+
+    @property
+    def portal_folder(self) -> Path:
+        """Folder of the portal."""
+        return self.portal_path or self.data_path / "portal"
 
     @property
     def exports_folder(self) -> Path:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy
-from dagster import DagsterEventType, DagsterInstance, EventLogRecord, RunsFilter
+from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, EventLogRecord, RunsFilter
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log.schema import (
     AssetCheckExecutionsTable,
@@ -29,6 +29,8 @@ from sqlalchemy.engine import Connection
 from resources.store import Store, Tombstone
 
 EVENTS = SqlEventLogStorageTable.c
+AT_WORK = {DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING}
+"""A run that waits for its turn finds the tombstone."""
 MEND = "run 'nexuslims-pipeline withdraw {key}' again"
 
 
@@ -78,8 +80,8 @@ def forget_session(instance: DagsterInstance, key: str, run_id: str = "") -> lis
         return [f"Dagster's history still tells of {key}: delete its runs in Dagster's pages."]
     try:
         return _History(instance, storage, key, run_id).forget()
-    except (sqlalchemy.exc.SQLAlchemyError, OSError) as fault:
-        # The text of a database's error would show the rows it is about.
+    except Exception as fault:  # whatever Dagster's storage raises must not keep the session where it is
+        # SQLAlchemy's own text would show the rows it is about.
         reason = getattr(fault, "orig", None) or getattr(fault, "strerror", None) or type(fault).__name__
         return [f"Dagster's history still tells of {key} ({reason}): {MEND.format(key=key)}."]
 
@@ -102,7 +104,7 @@ class _History:
         shared = []
         for run_id in sorted(self._runs() - {self._spared}):
             run = self._instance.get_run_by_id(run_id)
-            if run and not run.is_finished:
+            if run and run.status in AT_WORK:
                 self._troubles.append(f"Run {run_id} is still at work on it: when it has ended, {self._mend}.")
             if run and run.is_finished and run.tags.get(PARTITION_NAME_TAG) == self._key:
                 self._delete(run_id)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import wait
@@ -108,11 +109,9 @@ class Site:
     def publisher(self) -> Publisher:
         """A publisher as a fresh process would make it."""
         kind = kind_of(self.name)
-        needed = {"NX_DATA_PATH": str(self.folder / "data"), "NX_INSTRUMENT_DATA_PATH": str(self.folder / "raw")}
-        (self.folder / "raw").mkdir(parents=True, exist_ok=True)
-        others = {name: value for name, value in os.environ.items() if not name.startswith("NX_")}
-        with mock.patch.dict(os.environ, others | needed | self.variables, clear=True):
-            destination = kind.configured(Settings(_env_file=None))  # type: ignore[call-arg]
+        site = _settings(tuple(sorted(self.variables.items())))
+        with mock.patch.dict(os.environ, self.variables):
+            destination = kind.configured(site.model_copy(update={"data_path": self.folder / "data"}))
         assert destination is not None
         return Publisher(destination, {self.name: Ledger(self.ledger)}, {self.name: kind.label}, self.sessions)
 
@@ -129,6 +128,15 @@ class Site:
             except (DestinationError, OSError) as fault:
                 faults.append(fault)
         return faults
+
+
+@cache
+def _settings(variables: tuple[tuple[str, str], ...]) -> Settings:
+    """Settings of nothing but these variables."""
+    places = {"NX_DATA_PATH": "/nonexistent", "NX_INSTRUMENT_DATA_PATH": str(EXAMPLE)}
+    others = {name: value for name, value in os.environ.items() if not name.startswith("NX_")}
+    with mock.patch.dict(os.environ, others | places | dict(variables), clear=True):
+        return Settings(_env_file=None)  # type: ignore[call-arg]
 
 
 def kind_of(name: str) -> type[Destination]:

@@ -268,7 +268,7 @@ def test_what_is_edited_in_nemo_is_taken_over(
 
     assert code == 0
     assert {outcome["cause"] for outcome in second} == {"changed in NEMO"}
-    assert list(states(second).values()) == ["NO_CONSENT", "BUILT", "BUILT", "BUILT"]
+    assert list(states(second).values()) == ["WITHDRAWN", "BUILT", "BUILT", "BUILT"]
     assert [path.name for path in site.data.rglob("*") if "point.msa" in path.name] == [], "consent is withdrawn"
     assert not site.store.record_path(keys[1]).exists()
     assert Record(site, 2).texts("dataset/name") == ["first.tif"]

@@ -253,8 +253,20 @@ def test_a_change_of_the_settings_or_of_the_form_sends_everything_anew(
     assert list(place.publisher.due(NOW)) == [KEY]
 
 
-def test_a_record_that_is_rebuilt_while_it_is_sent_is_due_again(place: Place) -> None:
-    place.first.before = lambda what: place.sessions.versions.update({KEY: 2}) if what == "create" else None
+@pytest.mark.parametrize("moment", ["it is read", "it is sent"])
+def test_a_record_that_is_rebuilt_meanwhile_is_due_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    def read_and_rebuilt(sessions: Brief, key: str, links: Mapping[str, Link]) -> Publication | None:
+        monkeypatch.undo()
+        read = sessions.publication(key, links)
+        sessions.versions[key] = 2
+        return read
+
+    if moment == "it is read":
+        monkeypatch.setattr(Brief, "publication", read_and_rebuilt)
+    else:
+        place.first.before = lambda what: place.sessions.versions.update({KEY: 2}) if what == "create" else None
     place.publisher.publish(KEY)
     assert [copy.xml for copy in place.first.copies.values()] == [b"version 1"]
     assert list(place.publisher.due(NOW)) == [KEY]

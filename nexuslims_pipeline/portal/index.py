@@ -112,7 +112,7 @@ class PortalIndex:
 
     def put(self, summary: Summary) -> bool:
         """Keep what is known of a session; returns whether that is new."""
-        return write_bytes(self._path(summary.key), json_bytes(summary.model_dump(mode="json")))
+        return write_bytes(self._path(summary.key), summary.model_dump_json().encode())
 
     def remove(self, key: str) -> bool:
         """Forget a session; returns whether it was known. What a writer that was killed left of it goes too."""
@@ -123,6 +123,15 @@ class PortalIndex:
         known = path.exists()
         path.unlink(missing_ok=True)
         return known
+
+    def knows(self, key: str) -> bool:
+        """Whether a session was put."""
+        return self._path(key).exists()
+
+    def changed_at_ns(self) -> int:
+        """When a session last came, changed or went, nanoseconds since 1970; 0 when there never was one."""
+        years = self._sessions.glob("[0-9][0-9][0-9][0-9]")
+        return max((year.stat().st_mtime_ns for year in years), default=0)
 
     def keys(self) -> list[str]:
         """Sessions that are known, sorted."""

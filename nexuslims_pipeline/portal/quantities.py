@@ -42,8 +42,8 @@ DIMENSIONS: Final = (
     Dimension("part", {"percent": ("percent",)}),
     Dimension("rate", {"1/s": ("1/s", "Hz", "kHz", "MHz", "cps", "kcps")}),
     Dimension("reciprocal length", {"1/m": ("1/nm", "1/Å", "1/µm")}),
-    Dimension("magnification", {"": ()}),
-    Dimension("number", {"": ()}),
+    Dimension("magnification", {"dimensionless": ("dimensionless",)}),
+    Dimension("number", {}),
 )
 
 SPELLINGS: Final = {
@@ -51,6 +51,7 @@ SPELLINGS: Final = {
     "°C": ("degC", "deg C", "celsius"),
     "°F": ("degF", "deg F", "fahrenheit"),
     "deg": ("°", "degree", "degrees"),
+    "dimensionless": ("×", "x"),
     "percent": ("%",),
     "µm": ("micron", "microns"),
     "s": ("sec", "seconds", "second"),
@@ -125,7 +126,7 @@ def conversion(unit: str, base: str) -> tuple[float, float]:
 
 
 def _symbol(unit: str) -> str:
-    return {"percent": "%", "deg": "°"}.get(unit, unit)
+    return {"percent": "%", "deg": "°", "dimensionless": "×"}.get(unit, unit)
 
 
 def _spellings(unit: str) -> list[str]:
@@ -140,12 +141,11 @@ def _spellings(unit: str) -> list[str]:
 
 
 def _field(name: str, field: Field) -> list[Any]:
-    unit = field.unit or ""
-    return [name, field.display_name, _dimension_of(name, unit), _symbol(unit), list(NAMES.get(name, ()))]
+    unit = field.unit or ("dimensionless" if name == "magnification" else "")
+    return [name, field.display_name, _dimension_of(unit), _symbol(unit), list(NAMES.get(name, ()))]
 
 
-def _dimension_of(name: str, unit: str) -> int:
-    if not unit:
-        wanted = "magnification" if name == "magnification" else "number"
-        return next(n for n, dimension in enumerate(DIMENSIONS) if dimension.name == wanted)
-    return next(n for n, dimension in enumerate(DIMENSIONS) for units in dimension.units.values() if unit in units)
+def _dimension_of(unit: str) -> int:
+    """Place of the unit's dimension; the last one is that of numbers without any."""
+    places = (n for n, dimension in enumerate(DIMENSIONS) for units in dimension.units.values() if unit in units)
+    return next(places) if unit else len(DIMENSIONS) - 1

@@ -129,9 +129,9 @@
         <xsl:for-each select="$activities/nx:dataset[generate-id() = generate-id(key('dataset-of-type', @type)[1])]">
           <xsl:sort select="count(key('dataset-of-type', @type))" data-type="number" order="descending"/>
           <li class="nx-tag" data-type="{@type}">
-            <xsl:value-of select="count(key('dataset-of-type', @type))"/>
-            <xsl:text> </xsl:text>
             <xsl:call-template name="type"/>
+            <xsl:text> </xsl:text>
+            <xsl:value-of select="count(key('dataset-of-type', @type))"/>
           </li>
         </xsl:for-each>
         <li>
@@ -340,8 +340,8 @@
     <xsl:if test="$span &gt; 0 and $activities">
       <section class="nx-timeline" aria-labelledby="nx-times">
         <h2 id="nx-times">Time line</h2>
-        <svg width="100%" height="58" role="group" aria-labelledby="nx-times">
-          <rect class="nx-track" x="0" y="8" width="100%" height="24"/>
+        <svg width="100%" height="60" role="group" aria-labelledby="nx-times">
+          <rect class="nx-track" x="0" y="18" width="100%" height="20"/>
           <xsl:call-template name="marks">
             <xsl:with-param name="step">
               <xsl:choose>
@@ -370,8 +370,8 @@
     <xsl:if test="$at &lt;= $to">
       <xsl:variable name="x" select="format-number(100 * ($at - $from) div $span, '0.###')"/>
       <xsl:variable name="clock" select="($at + $offset) mod 86400"/>
-      <line class="nx-hour" x1="{$x}%" x2="{$x}%" y1="8" y2="38"/>
-      <text class="nx-hour" y="52">
+      <line class="nx-hour" x1="{$x}%" x2="{$x}%" y1="18" y2="42"/>
+      <text class="nx-hour" y="56">
         <xsl:attribute name="x">
           <xsl:choose>
             <xsl:when test="$x &lt; 3">0</xsl:when>
@@ -417,19 +417,15 @@
       </xsl:choose>
     </xsl:variable>
     <xsl:variable name="width" select="100 * ($finish - $begin) div $span"/>
-    <xsl:if test="$begin = $begin">
+    <xsl:variable name="left" select="100 * ($begin - $from) div $span"/>
+    <!-- Where there is not a number (NaN), there is no bar. -->
+    <xsl:if test="$left = $left">
       <a class="nx-bar" href="#nx-activity-{position()}">
-        <xsl:attribute name="aria-label">
-          <xsl:text>Activity </xsl:text>
-          <xsl:value-of select="concat(position(), ', ', substring(nx:startTime, 12, 5), ', ')"/>
-          <xsl:call-template name="counted"><xsl:with-param name="count" select="count(nx:dataset)"/><xsl:with-param name="what" select="'dataset'"/></xsl:call-template>
-        </xsl:attribute>
         <title>
-          <xsl:text>Activity </xsl:text>
-          <xsl:value-of select="concat(position(), ', from ', substring(nx:startTime, 12, 5), ', ')"/>
+          <xsl:value-of select="concat('Activity ', position(), ', from ', substring(nx:startTime, 12, 5), ', ')"/>
           <xsl:call-template name="counted"><xsl:with-param name="count" select="count(nx:dataset)"/><xsl:with-param name="what" select="'dataset'"/></xsl:call-template>
         </title>
-        <rect x="{format-number(100 * ($begin - $from) div $span, '0.###')}%" y="8" height="24" rx="2">
+        <rect x="{format-number($left, '0.###')}%" y="18" height="20" rx="2">
           <xsl:attribute name="width">
             <xsl:choose>
               <xsl:when test="$width &gt; 0.6"><xsl:value-of select="format-number($width, '0.###')"/></xsl:when>
@@ -438,8 +434,8 @@
             <xsl:text>%</xsl:text>
           </xsl:attribute>
         </rect>
-        <xsl:if test="$width &gt; 3">
-          <text x="{format-number(100 * ($begin - $from) div $span + $width div 2, '0.###')}%" y="25" text-anchor="middle"><xsl:value-of select="position()"/></text>
+        <xsl:if test="100 * ($limit - $begin) div $span &gt; 3">
+          <text x="{format-number($left, '0.###')}%" y="13"><xsl:value-of select="position()"/></text>
         </xsl:if>
       </a>
     </xsl:if>
@@ -575,12 +571,12 @@
       <th scope="row">
         <xsl:choose>
           <xsl:when test="$raw != '' and starts-with(nx:location, '/')">
-            <a class="nx-name" dir="auto" href="{$raw}{nx:location}"><xsl:value-of select="nx:name"/></a>
+            <a class="nx-name" href="{$raw}{nx:location}"><xsl:value-of select="nx:name"/></a>
           </xsl:when>
-          <xsl:otherwise><span class="nx-name" dir="auto"><xsl:value-of select="nx:name"/></span></xsl:otherwise>
+          <xsl:otherwise><span class="nx-name"><xsl:value-of select="nx:name"/></span></xsl:otherwise>
         </xsl:choose>
         <xsl:if test="nx:description[. != ''] and not(starts-with(nx:name, nx:description))">
-          <small dir="auto"><xsl:value-of select="nx:description"/></small>
+          <small><xsl:value-of select="nx:description"/></small>
         </xsl:if>
         <xsl:if test="$doubts"><small class="nx-doubt">⚠ <xsl:value-of select="$doubts"/> doubtful</small></xsl:if>
       </th>
@@ -649,7 +645,7 @@
     </section>
   </xsl:template>
 
-  <xsl:template match="nx:acquisitionActivity/nx:notes/nx:entry/nx:p"><p class="nx-doubt" dir="auto">⚠ <xsl:value-of select="."/></p></xsl:template>
+  <xsl:template match="nx:acquisitionActivity/nx:notes/nx:entry/nx:p" priority="1"><p class="nx-doubt" dir="auto">⚠ <xsl:value-of select="."/></p></xsl:template>
 
   <xsl:template match="nx:entry/nx:p"><p dir="auto"><xsl:value-of select="."/></p></xsl:template>
 

@@ -1,0 +1,135 @@
+"""The portal: a page for each session and a front page that searches them, in a folder that any browser can read."""
+
+import hashlib
+import os
+from functools import cache
+from pathlib import Path
+from typing import ClassVar, Self
+from urllib.parse import quote
+
+from nexuslims_pipeline.configuration import Settings
+from nexuslims_pipeline.files import sync_folder, write_bytes
+from nexuslims_pipeline.portal.files import site_files
+from nexuslims_pipeline.portal.front import front_page
+from nexuslims_pipeline.portal.index import PortalIndex, Report
+from nexuslims_pipeline.portal.page import STYLESHEETS, Places, record_page
+from nexuslims_pipeline.portal.summary import summary
+from nexuslims_pipeline.publication.model import Publication
+from resources.destinations.base import Destination, DestinationRefusedError, Remote
+
+
+class Portal(Destination):
+    """The session's page in the portal: all that the record tells, with previews, for whoever took the data.
+
+    Parameters
+    ----------
+    folder
+        The portal's folder.
+    folders
+        Folders that pages link to, by their name in `nexuslims_pipeline.portal.page.Places`: as addresses, or as paths
+        from which relative ones are made.
+    facility
+        Name of the facility, for the front page.
+    """
+
+    name: ClassVar[str] = "portal"
+    asset_name: ClassVar[str] = "record_page"
+    label: ClassVar[str] = "Page"
+    version: ClassVar[str] = "1"
+    counts: ClassVar[bool] = False
+
+    def __init__(self, folder: Path, folders: dict[str, str | Path], facility: str) -> None:
+        self.folder = folder
+        self._folders = folders
+        self._facility = facility
+        self._index = PortalIndex(folder)
+
+    @classmethod
+    def configured(cls, site: Settings) -> Self | None:
+        """Make the portal, unless ``NX_PORTAL=false``."""
+        if not site.portal:
+            return None
+        folders: dict[str, str | Path] = {
+            "datasets": site.datasets_url or site.data_path / "datasets",
+            "raw": site.raw_url or site.instrument_data_path,
+            "records": site.records_url or site.records_folder,
+            "crates": site.crates_url or site.crates_path or "",
+        }
+        return cls(site.portal_folder, folders, site.facility_name)
+
+    def in_words(self) -> str:
+        """Where the pages link to, and the stylesheet that makes them."""
+        return f"{self.places(self.folder / '0000')} {_stylesheet_digest()}"
+
+    def places(self, page_folder: Path) -> Places:
+        """Addresses of all folders, from a page in the given one."""
+        found = {
+            name: where if isinstance(where, str) else quote(os.path.relpath(where, page_folder))
+            for name, where in self._folders.items()
+        }
+        return Places(**found, home="../index.html")
+
+    def find(self, key: str, address: str) -> list[Remote]:  # noqa: ARG002
+        """The page of a session, also when only the page or only its entry in the index was written."""
+        there = [self._page(key).exists(), self._index.knows(key)]
+        return [self._remote(key).model_copy(update={"is_whole": all(there)})] if any(there) else []
+
+    def create(self, publication: Publication) -> Remote:
+        """Write the page, then its entry in the index."""
+        page = self._page(publication.key)
+        try:
+            write_bytes(page, record_page(publication.xml, self.places(page.parent)))
+            self._index.put(summary(publication))
+        except OSError as fault:
+            raise DestinationRefusedError(self._mend(fault)) from fault
+        return self._remote(publication.key)
+
+    def update(self, remote: Remote, publication: Publication) -> Remote:  # noqa: ARG002
+        """Write what differs."""
+        return self.create(publication)
+
+    def withdraw(self, remote: Remote) -> None:
+        """Remove the page, its entry, and what the front page and the index tell of it."""
+        page = self._page(remote.id)
+        try:
+            page.unlink(missing_ok=True)
+            self._index.remove(remote.id)
+            self.refresh()
+            if page.parent.is_dir():
+                sync_folder(page.parent)
+        except OSError as fault:
+            raise DestinationRefusedError(self._mend(fault)) from fault
+
+    def refresh(self) -> Report:
+        """Make the front page and those parts of the index whose sessions changed."""
+        for name, content in site_files().items():
+            write_bytes(self.folder / "site" / name, content)
+        report = self._index.refresh()
+        datasets = self.places(self.folder).datasets
+        write_bytes(self.folder / "index.html", front_page(self._index, facility=self._facility, datasets=datasets))
+        return report
+
+    def changed_at_ns(self) -> int:
+        """When a session last came, changed or went; 0 when there is none."""
+        return self._index.changed_at_ns()
+
+    def check(self) -> list[str]:
+        """Whether the portal's folder can be written."""
+        existing = next(folder for folder in (self.folder, *self.folder.parents) if folder.exists())
+        if existing.is_dir() and os.access(existing, os.W_OK):
+            return []
+        return [f"Nothing can be written to {existing}; change its owner, or NX_PORTAL_PATH."]
+
+    def _page(self, key: str) -> Path:
+        return self.folder / key[:4] / f"{key}.html"
+
+    def _remote(self, key: str) -> Remote:
+        return Remote(id=key, url=self._page(key).as_uri())
+
+    def _mend(self, fault: OSError) -> str:
+        return f"The portal at {self.folder} cannot be written ({fault.strerror}); free space, or change its owner."
+
+
+@cache
+def _stylesheet_digest() -> str:
+    return hashlib.sha256((STYLESHEETS / "record.xsl").read_bytes()).hexdigest()[:16]
