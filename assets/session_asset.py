@@ -10,9 +10,10 @@ An asset's body is written for one session. Here it is mapped over the sessions 
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from dagster import (
@@ -25,6 +26,7 @@ from dagster import (
     AssetRecordsFilter,
     AssetsDefinition,
     BackfillPolicy,
+    DagsterEventType,
     EventLogRecord,
     Failure,
     MetadataValue,
@@ -190,12 +192,16 @@ class _Batch:
         self._demands = demands
         self._workers = workers
         self._failed: dict[str, str] = {}
+        self._checked: dict[str, Sequence[Check]] = {}
         self._goes_on = not self._in_chain
         """Whether later steps of this run are to have their turn."""
 
     def run(self, build: Callable[[str], Done | None]) -> Iterator[Any]:
         for key, outcome in zip(self._keys, self._outcomes(build), strict=True):
             yield from self._told(key, outcome)
+        made = self._latest(self._stage, self._checked)
+        for key, checks in self._checked.items():
+            yield from self._evaluations(self._stage, key, checks, made.get(key))
         if self._goes_on:
             yield Output(None, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
         for check in self._context.selected_asset_check_keys:
@@ -251,7 +257,7 @@ class _Batch:
         self._goes_on = self._goes_on or outcome.goes_on
         yield self._materialization(key, outcome)
         if outcome.checks:
-            yield from self._evaluations(self._stage, key, outcome.checks, self._latest(self._stage, key))
+            self._checked[key] = outcome.checks
         if not outcome.goes_on:
             for stage, demands in CHECKS.items():
                 vacuous = [Check(name, True, "Nothing is due: the session ended early.") for name in demands]
@@ -293,7 +299,7 @@ class _Batch:
             CODE_VERSION_TAG: self._code_version,
         }
         for dep in self._deps:
-            event = self._latest(dep, key)
+            event = self._made_before[dep].get(key)
             tags[f"{INPUT_DATA_VERSION_TAG_PREFIX}/{dep}"] = self._version_of(dep, key, event)
             tags[f"{INPUT_EVENT_POINTER_TAG_PREFIX}/{dep}"] = str(event.storage_id) if event else NULL_EVENT_POINTER
         return AssetMaterialization(asset_key=self._stage, partition=key, metadata=dict(done.metadata), tags=tags)
@@ -326,9 +332,24 @@ class _Batch:
                 target_materialization_data=target,
             )
 
-    def _latest(self, stage: str, key: str) -> EventLogRecord | None:
-        wanted = AssetRecordsFilter(asset_key=AssetKey(stage), asset_partitions=[key])
-        return next(iter(self._context.instance.fetch_materializations(wanted, limit=1).records), None)
+    @cached_property
+    def _made_before(self) -> Mapping[str, Mapping[str, EventLogRecord]]:
+        """Latest materialisation of each stage that this one needs, by session."""
+        return {dep: self._latest(dep, self._keys) for dep in self._deps}
+
+    def _latest(self, stage: str, keys: Collection[str]) -> Mapping[str, EventLogRecord]:
+        """Latest materialisation of a stage for each of some sessions that have one."""
+        if not keys:
+            return {}
+        instance, asset_key = self._context.instance, AssetKey(stage)
+        latest = instance.get_latest_storage_id_by_partition(
+            asset_key, DagsterEventType.ASSET_MATERIALIZATION, set(keys)
+        )
+        if not latest:
+            return {}
+        wanted = AssetRecordsFilter(asset_key=asset_key, storage_ids=list(latest.values()))
+        records = instance.fetch_materializations(wanted, limit=len(latest)).records
+        return {record.partition_key: record for record in records if record.partition_key}
 
 
 def _precedes(stage: str, other: str) -> bool:

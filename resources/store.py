@@ -12,12 +12,12 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dagster import ConfigurableResource
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from nexuslims_pipeline.activities.model import Activity, Clustering
 from nexuslims_pipeline.extraction.sidecar import preview_path, sidecar_path
@@ -336,9 +336,15 @@ class Store(ConfigurableResource[Any]):
     # Withdrawal
 
     def tombstone(self, key: str) -> Tombstone | None:
-        """What stays of a session that was withdrawn; None when it was not."""
-        content = _read_json(self._tombstone_path(key))
-        return Tombstone.model_validate(content) if content else None
+        """What stays of a session that was withdrawn; None when it was not. A damaged one counts as made by hand."""
+        path = self._tombstone_path(key)
+        try:
+            return Tombstone.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError:
+            why = f"The tombstone is damaged; run 'nexuslims-pipeline withdraw {key}' or 'restore {key}'."
+            return Tombstone(key=key, time=datetime.fromtimestamp(path.stat().st_mtime, UTC), why=why, by_hand=True)
 
     def tombstones(self) -> list[str]:
         """Keys of the sessions that were withdrawn, sorted."""

@@ -330,6 +330,15 @@ def test_session_that_nobody_built_can_be_withdrawn_and_one_that_nobody_saw_cann
     assert (code, f"has the key '{WELD}'" in errors) == (2, True)
 
 
+@pytest.mark.parametrize("damage", [b"", b'{"key"'])
+def test_damaged_tombstone_brings_nothing_back(built: Facility, damage: bytes) -> None:
+    somebody_withdraws_it(built)
+    (built.data / TOMB).write_bytes(damage)
+    assert due(built) == ({}, [])
+    assert built.build().states[WELD] == "WITHDRAWN"
+    assert built.store.key_of("nemo", 104, "") == WELD
+
+
 # Destinations
 
 

@@ -10,4 +10,4 @@ from django.core.servers.basehttp import WSGIRequestHandler
 WSGIRequestHandler.disable_nagle_algorithm = True
 
 django.setup()
-call_command("runserver", f"127.0.0.1:{sys.argv[1]}", use_reloader=False, skip_checks=True)
+call_command("runserver", f"127.0.0.1:{sys.argv[1]}", use_reloader=False, skip_checks=True, insecure_serving=True)

@@ -6,7 +6,8 @@
    { kind: "words",  term }                                 folded text to be found
    { kind: "number", label, fields: [{ name, low, high, lowOpen, highOpen }] }   one of the fields lies in its interval,
                                                             which is in the field's own unit
-   { kind: "date",   label, first, end }                    days since 1970, the end not included */
+   { kind: "date",   label, first, end }                    days since 1970, the end not included
+   { kind: "unclear", label }                               a number of nobody knows what: asks nothing of a session */
 
 (() => {
   "use strict";
@@ -86,7 +87,8 @@
 
   /* ---- Numbers ---- */
 
-  const NUMBER = /[-+−]?(?:\d{1,3}(?:[,'\u00a0\u202f]\d{3})+(?![\d,])|\d+)?(?:[.,]\d+)?(?:[eE][-+−]?\d+)?/y;
+  /* 50000, 50,000, 1.5, 1,5, .5, 1e-4: a comma before three digits parts thousands, another one parts decimals. */
+  const NUMBER = /([-+−]?)(\d{1,3}(?:[,'\u00a0\u202f]\d{3})+(?![\d,])|\d+|(?=\.\d))(?:[.,](\d+))?(?:[eE]([-+−]?\d+))?/y;
   const MULTIPLIERS = { k: 1e3, M: 1e6, G: 1e9 };
   const COMPARISONS = [
     ["<=", /(?:<=|≤|(?:at most|up to|no more than)(?=\s))\s*/iy],
@@ -106,18 +108,18 @@
 
   /* A number, and the worth of its last digit: "1.50k" is 1500 give or take 5. */
   function numberAt(text, at) {
-    const written = matchAt(NUMBER, text, at)?.[0] ?? "";
-    if (!/\d/.test(written)) return null;
-    let digits = written.replace(/−/g, "-");
-    digits = /^[-+]?\d{1,3}(?:[,'\u00a0\u202f]\d{3})+(?![\d])/.test(digits) ? digits.replace(/[,'\u00a0\u202f]/g, "") : digits.replace(",", ".");
-    const value = Number(digits);
+    const found = matchAt(NUMBER, text, at);
+    if (!found) return null;
+    const [written, sign, whole, decimals = "", power = "0"] = found;
+    const exponent = Number(power.replace("−", "-"));
+    const size = Number(`${whole.replace(/\D/g, "")}.${decimals}e${exponent}`);
+    const value = /[-−]/.test(sign) ? -size : size;
     if (!Number.isFinite(value)) return null;
-    const [mantissa, exponent = "0"] = digits.toLowerCase().split("e");
-    const step = 10 ** (Number(exponent) - (mantissa.split(".")[1]?.length ?? 0));
+    const step = 10 ** (exponent - decimals.length);
     const end = at + written.length;
     const letter = text.charAt(end);
     const multiplier = MULTIPLIERS[letter];
-    const isMultiplied = multiplier && /^(?:[x×]?(?![\p{L}\p{N}_]))/u.test(text.slice(end + 1, end + 3)) ;
+    const isMultiplied = multiplier && /^[x×]?(?![\p{L}\p{N}_])/u.test(text.slice(end + 1, end + 3));
     return isMultiplied
       ? { value: value * multiplier, step: step * multiplier, end: end + 1, written: written + letter }
       : { value, step, end, written };
@@ -140,17 +142,18 @@
     const isOpen = comparison === "" || comparison === "=" || comparison === "..";
     const to = isOpen && matchAt(TO, text, one.end);
     const other = to && quantityAt(text, one.end + to[0].length, vocabulary);
-    if (other && (one.units || other.units || isNamed)) {
+    if (other) {
       const [low, high] = one.value <= other.value ? [one, other] : [other, one];
       const isMixed = one.units && other.units && one.symbol !== other.symbol;
       if (!isMixed) {
+        const dash = low.value < 0 ? " to " : "–";
         return { end: other.end, units: other.units ?? one.units, low: low.value, high: high.value,
-          words: (unit) => `${low.written}–${high.written}${unit}` };
+          words: (unit) => `${low.written}${dash}${high.written}${unit}` };
       }
       return mixedRange(one, other);
     }
     if (comparison === "..") return null;
-    return { ...interval(comparison, one), end: one.end, units: one.units };
+    return { ...interval(comparison, one), end: one.end, units: one.units, isAlone: comparison === "" };
   }
 
   function quantityAt(text, at, vocabulary) {
@@ -185,27 +188,37 @@
     }
   }
 
-  /* A number with what it is of: "pixel < 1 nm", "magnification > 50k", "200 kV". */
+  /* A number with what it is of: "pixel < 1 nm", "magnification > 50k", "200 kV". A number alone is left to be a word. */
   function numberItemAt(text, at, vocabulary) {
-    const names = [...text.slice(at).matchAll(/\s*[\p{L}][\p{L}-]*/gu)];
-    let length = 0;
-    const ends = [];
-    for (const name of names.slice(0, MOST_NAME_WORDS)) {
-      if (name.index !== length) break;
-      length += name[0].length;
-      ends.push(at + length);
-    }
-    for (const end of ends.reverse()) {
+    let unclear = null;
+    for (const end of namesAt(text, at)) {
       const fields = vocabulary.fieldsNamed(text.slice(at, end));
-      const blank = fields.length ? matchAt(/\s*/y, text, end)[0].length : 0;
-      const condition = fields.length && conditionAt(text, end + blank, vocabulary, true);
+      const condition = fields.length ? conditionAt(text, end + matchAt(/\s*/y, text, end)[0].length, vocabulary, true) : null;
       const item = condition && numberItem(condition, fields, vocabulary);
       if (item) return { ...item, from: at, to: condition.end };
+      if (condition && !condition.units) unclear ??= unclearItem(text, at, condition.end);
     }
-    const condition = conditionAt(text, at, vocabulary, false);
-    const item = condition?.units && numberItem(condition, null, vocabulary);
-    return item ? { ...item, from: at, to: condition.end } : null;
+    const condition = unclear ? null : conditionAt(text, at, vocabulary, false);
+    if (!condition) return unclear;
+    if (condition.units) return { ...numberItem(condition, null, vocabulary), from: at, to: condition.end };
+    return condition.isAlone ? null : unclearItem(text, at, condition.end);
   }
+
+  /* Ends of the words that may name a field, the longest name first. */
+  function namesAt(text, at) {
+    const ends = [];
+    let end = at;
+    while (ends.length < MOST_NAME_WORDS) {
+      const word = matchAt(/\s*\p{L}[\p{L}-]*/yu, text, end);
+      if (!word) break;
+      end += word[0].length;
+      ends.push(end);
+    }
+    return ends.reverse();
+  }
+
+  const unclearItem = (text, from, to) =>
+    ({ kind: "unclear", label: `${text.slice(from, to).trim()}: of which unit?`, from, to });
 
   function numberItem(condition, named, vocabulary) {
     const { units } = condition;
@@ -334,8 +347,10 @@
         at += blank[0].length;
         continue;
       }
-      const item = phraseAt(text, at) ?? numberItemAt(text, at, vocabulary) ?? dateItemAt(text, at, today) ?? wordAt(text, at);
-      if (item.kind !== "words" || item.term) items.push(item);
+      const number = numberItemAt(text, at, vocabulary);
+      const date = number?.kind === "number" ? null : dateItemAt(text, at, today);
+      const item = phraseAt(text, at) ?? date ?? number ?? wordAt(text, at);
+      if (item.kind !== "words" || /[\p{L}\p{N}]/u.test(item.term)) items.push(item);
       at = item.to;
     }
     return items;

@@ -349,15 +349,17 @@
     }
   }
 
-  function markNumbers({ base, parts }, { name, low, high, lowOpen, highOpen }, mask) {
-    const column = parts.numbers.get(name);
+  function markNumbers({ base, parts }, field, mask) {
+    const column = parts.numbers.get(field.name);
     if (!column) return;
-    for (let at = 0; at < column.sessions.length; at += 1) {
-      const isAbove = lowOpen ? column.high[at] > low : column.high[at] >= low;
-      const isBelow = highOpen ? column.low[at] < high : column.low[at] <= high;
-      if (isAbove && isBelow) mask[base + column.sessions[at]] = 1;
-    }
+    const { sessions, low, high } = column;
+    for (let at = 0; at < sessions.length; at += 1) if (touches(field, low[at], high[at])) mask[base + sessions[at]] = 1;
   }
 
+  /* Whether a span of values and what is asked for of a field have a number in common. */
+  const touches = (field, low, high) => (field.lowOpen ? high > field.low : high >= field.low) &&
+    (field.highOpen ? low < field.high : low <= field.high);
+
+  Index.touches = touches;
   window.NexusIndex = Index;
 })();

@@ -11,6 +11,7 @@
   const MOST_ITEMS = 40;
   const SHOWN_NAMES = 8;
   const MOST_NAMES = 200;
+  const LEAST_BARS = 30;
   const MOST_BARS = 60;
   const MOST_SPARKLINES = 12;
   const TYPING = 1500; // ms within which more typing is the same step back
@@ -133,7 +134,7 @@
   function criteria() {
     const items = parse(state.text, vocabulary, today()).slice(0, MOST_ITEMS);
     const typed = items.map((item) => ({
-      ...(item.kind === "words" ? index.words(item.term) : item.kind === "number" ? index.number(item) : index.date(item)),
+      ...criterion(item),
       item,
       label: item.kind === "words" ? `“${state.text.slice(item.from, item.to).replace(/["“”„]/g, "")}”` : item.label,
       remove: () => go({ text: without(item) }),
@@ -145,6 +146,15 @@
       remove: () => go({ chosen: new Map([...state.chosen].filter(([other]) => other !== facet)) }),
     }));
     return [...typed, ...chosen];
+  }
+
+  function criterion(item) {
+    switch (item.kind) {
+      case "words": return index.words(item.term);
+      case "number": return index.number(item);
+      case "date": return index.date(item);
+      default: return { id: "", part: "facets", mark: ({ base, sessions }, mask) => mask.fill(1, base, base + sessions) };
+    }
   }
 
   const without = ({ from, to }) => `${state.text.slice(0, from).trimEnd()} ${state.text.slice(to).trimStart()}`.trim();
@@ -192,8 +202,8 @@
   /* ---- What was understood ---- */
 
   function renderChips(wanted) {
-    const chips = wanted.filter(({ item, facet }) => facet || item.kind !== "words").map(({ label, remove }, n) =>
-      element("li", { className: "chip" }, element("span", {}, label),
+    const chips = wanted.filter(({ item, facet }) => facet || item.kind !== "words").map(({ label, item, remove }, n) =>
+      element("li", { className: item?.kind === "unclear" ? "chip unclear" : "chip" }, element("span", {}, label),
         element("button", { type: "button", id: `chip-${n}`, "aria-label": `Remove ${label}`, title: "Remove", on: {
           click: () => {
             remove();
@@ -308,9 +318,9 @@
     const order = index.order("newest");
     const day = (n) => Math.floor((index.start[n] + index.offset[n]) / 1440);
     const last = day(order[0]);
-    const first = Math.min(day(order[order.length - 1]), last);
-    const days = Math.max(1, Math.ceil((last - first + 1) / MOST_BARS));
-    const width = Math.max(1, Math.ceil((last - first + 1) / days));
+    const first = Math.min(day(order[order.length - 1]), last - LEAST_BARS + 1);
+    const days = Math.ceil((last - first + 1) / MOST_BARS);
+    const width = Math.ceil((last - first + 1) / days);
     const bars = Array.from({ length: instruments }, () => new Uint32Array(width));
     for (const { base, sessions, parts } of index.those("facets", "here")) {
       const { starts, values } = parts.instrument;
@@ -411,8 +421,9 @@
 
   /* The values of the fields that were asked for. */
   function measured(each, fields) {
-    const told = fields.map(({ name }) => {
-      const spans = index.spans(name, each);
+    const told = fields.map((field) => {
+      const { name } = field;
+      const spans = index.spans(name, each).filter(([low, high]) => window.NexusIndex.touches(field, low, high));
       const { display, unit } = vocabulary.byName.get(name);
       const values = spans.map(([low, high]) => (low === high ? shownNumber(low) : `${shownNumber(low)}–${shownNumber(high)}`));
       return values.length ? `${display} ${values.join(", ")}${unit.symbol && ` ${unit.symbol}`}` : "";
