@@ -11,6 +11,7 @@ demo: $(STAMP)
 
 ui: $(STAMP)
 	@test -f .demo/demo.env || $(BIN)/nexuslims-pipeline demo --folder .demo
+	@echo "The portal of the demo: file://$(CURDIR)/.demo/data/portal/index.html"
 	set -a; . ./.demo/demo.env; set +a; exec $(BIN)/dagster dev -w workspace.yaml
 
 test: $(STAMP)

@@ -19,7 +19,7 @@ VERSION = "1"
     deps=[*CHAIN[1:], "session_status"],
 )
 def catalog_views(catalog: Catalog, store: Store) -> MaterializeResult[None]:
-    """Views for SQL over the store: sessions, files, datasets, fields, activities, records."""
+    """Views for SQL over the store: sessions, files, datasets, fields, activities, records, copies."""
     catalog.rebuild(store)
     sessions = catalog.query("SELECT instrument, state, count(*) AS sessions FROM sessions GROUP BY ALL")
     by_state = sessions.pivot_table(index="instrument", columns="state", values="sessions", fill_value=0, aggfunc="sum")

@@ -293,19 +293,25 @@ def memory(bench: Bench) -> Iterator[Row]:
 
 
 def publishing(bench: Bench) -> Iterator[Row]:
-    """Sessions to a real CDCS on this machine, which is emptied before each turn of each side."""
+    """Sessions to real CDCS on this machine, which are emptied before each turn of each side."""
     from benchmarks.publishing import CountingCdcs  # imports more than this process is to hold while others are timed
 
     facility, store, data = (bench.scratch / name for name in ("facility", "store", "nexuslims"))
     _write("session", facility, inputs.PIXELS[0])
     run([_command(), "build", "--from", f"{inputs.SESSION_START.date()}"], _settings(facility))
     _write("sessions", store, PUBLISHED, facility / "data")
+    ours = _settings(facility) | {"NX_DATA_PATH": str(store)}
+    theirs = bench.nexuslims.environment(facility, data)
+    bench.nexuslims.ask(
+        "prepare", theirs, instrument=inputs.INSTRUMENT, folder=inputs.FOLDER, time_zone=inputs.TIME_ZONE
+    )
+    with CountingCdcs.as_at_a_site() as cdcs:
+        server = cdcs.variables(cdcs.url)
+        yield from _published(bench.nexuslims, cdcs, ours | server, theirs | server)
     with CountingCdcs() as cdcs:
         server = cdcs.variables(cdcs.url)
-        settings = _settings(facility) | server | {"NX_DATA_PATH": str(store)}
-        theirs = bench.nexuslims.environment(facility, data) | server
-        yield from _published(bench.nexuslims, cdcs, settings, theirs)
-        yield from _unchanged(cdcs, settings)
+        yield from _published(bench.nexuslims, cdcs, ours | server, theirs | server)
+        yield from _unchanged(cdcs, ours | server)
 
 
 def _published(
@@ -317,11 +323,11 @@ def _published(
     store = Path(settings["NX_DATA_PATH"])
     records = sorted(map(str, (store / "records").rglob("*.xml")))
     size = sum(Path(record).stat().st_size for record in records) / len(records) / 1000
-    instrument, start = {"instrument": inputs.INSTRUMENT}, inputs.SESSION_START.isoformat()
-    nexuslims.ask("prepare", theirs, **instrument, folder=inputs.FOLDER, time_zone=inputs.TIME_ZONE)
+    start = inputs.SESSION_START.isoformat()
+    sessions = {"records": records, "instrument": inputs.INSTRUMENT, "start": start, "end": start}
     sides: dict[str, Callable[[], Cost]] = {
         "publisher": lambda: _run_ours("publish", WORKERS, settings),
-        "theirs": lambda: nexuslims.ask("export", theirs, records=records, start=start, end=start, **instrument)[1],
+        "theirs": lambda: nexuslims.ask("export", theirs, **sessions)[1],
         "command": lambda: run([_command(), "publish", "--json"], settings),
     }
 
@@ -336,7 +342,7 @@ def _published(
         anew(side)  # imports compile, Dagster makes its database
     turns = [{name: anew(side) for name, side in sides.items()} for _ in range(ROUNDS)]
     ours, peer, command = ([turn[name] for turn in turns] for name in sides)
-    what = f"publishing {PUBLISHED} records of {size:.0f} kB"
+    what = f"publishing {PUBLISHED} records of {size:.0f} kB to CDCS ({cdcs.in_words})"
 
     def row(of: str, unit: str, measure: Callable[[Exchange], float], aim: str = "", note: str = "") -> Row:
         return Row(f"{what}{of}", unit, median(map(measure, ours)), median(map(measure, peer)), aim, note)

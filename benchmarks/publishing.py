@@ -1,13 +1,15 @@
 """A real CDCS that both sides publish to, and what it has to do for each."""
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Self
 
 from benchmarks.measure import Cost, children
-from tests.cdcs_server import CdcsProcess
+from tests.cdcs_server import CdcsNotInstalledError, CdcsProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,24 @@ class Exchange:
 
 
 class CountingCdcs(CdcsProcess):
-    """CDCS with SQLite in one process, which must be the only child of this one."""
+    """CDCS whose processes, with those of its database, must be the only children of this one."""
+
+    def __init__(self, database: Literal["sqlite", "postgres"] = "sqlite", processes: int = 1) -> None:
+        super().__init__(database=database, processes=processes)
+        number = f"{processes} processes" if processes > 1 else "one process"
+        self.in_words = f"{number}, {'SQLite' if database == 'sqlite' else 'PostgreSQL'}"
+
+    @classmethod
+    def as_at_a_site(cls) -> Self:
+        """With PostgreSQL if that is installed, and as many processes as Gunicorn advises for this machine.
+
+        https://docs.gunicorn.org/en/stable/design.html#how-many-workers
+        """
+        processes = 2 * len(os.sched_getaffinity(0)) + 1
+        try:
+            return cls("postgres", processes)
+        except CdcsNotInstalledError:
+            return cls("sqlite", processes)
 
     def watch(self, command: Callable[[], Cost]) -> Exchange:
         """Run a command that may use the server."""
@@ -42,10 +61,22 @@ class CountingCdcs(CdcsProcess):
 
     @staticmethod
     def _cpu() -> float:
-        """Seconds since its start (``proc(5)``)."""
-        (process,) = children()
-        user, system = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        """Seconds since its start, those of processes that have ended included (``proc(5)``)."""
+        ticks = 0
+        for process in _descendants(children()):
+            with contextlib.suppress(FileNotFoundError):  # just ended: then its parent has its time
+                stat = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+                ticks += sum(map(int, stat[11:15]))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _descendants(processes: Iterable[int]) -> Iterator[int]:
+    """Processes with their children's children, each after its own."""
+    for process in processes:
+        with contextlib.suppress(FileNotFoundError):
+            listed = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii")
+            yield from _descendants(map(int, listed.split()))
+        yield process
 
 
 def rates(exchanges: Sequence[Exchange]) -> str:

@@ -87,7 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("key", type=_key, metavar="KEY")
     restore.set_defaults(command=_restore)
 
-    template = commands.add_parser("cdcs-template", help="give CDCS the template of records, or its new version")
+    template = commands.add_parser(
+        "cdcs-template", help="give CDCS the template of records and our stylesheets, or renew them"
+    )
     template.add_argument("--dry-run", action="store_true", help="say what would be done; change nothing")
     template.set_defaults(command=_cdcs_template)
 
@@ -216,13 +218,16 @@ def _cdcs_template(options: argparse.Namespace) -> int:
     from nexuslims_pipeline.configuration import settings
     from resources.destinations.base import DestinationError
     from resources.destinations.cdcs import Cdcs
+    from resources.destinations.cdcs_stylesheets import Stylesheets, addresses
 
     cdcs = Cdcs.configured(settings())
     if cdcs is None:
         msg = "NX_CDCS_URL is not set; set it and NX_CDCS_TOKEN."
         raise ConfigurationError(msg)
     try:
-        print(cdcs.install_template(dry_run=options.dry_run))
+        print(cdcs.install_template(dry_run=options.dry_run), flush=True)
+        for sentence in Stylesheets(cdcs, addresses(settings()), dry_run=options.dry_run).install():
+            print(sentence, flush=True)
     except DestinationError as fault:
         print(fault, file=sys.stderr)
         return FAILED
@@ -281,6 +286,7 @@ def _demo(options: argparse.Namespace) -> int:
     deliveries.run(Selection(), lambda delivery: print(delivery.line(), flush=True))
     print(
         f"\nRecords:   {site.records_folder}\n"
+        f"Portal:    {(site.portal_folder / 'index.html').as_uri()} (open it in a browser)\n"
         f"Crates:    {site.crates_path} (RO-Crates, which electronic lab notebooks import)\n"
         f"Previews:  {site.data_path / 'datasets'}\n"
         f"Tables:    {site.data_path / 'catalog.duckdb'} (SQL views: sessions, files, datasets, fields …)\n"

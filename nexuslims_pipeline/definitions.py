@@ -7,15 +7,17 @@ from assets.catalog import catalog_views
 from assets.destinations import destination_asset, status_asset
 from assets.file_inventory import file_inventory
 from assets.file_metadata import file_metadata
+from assets.portal_index import portal_index
 from assets.record import record
 from assets.session import session
 from assets.usage_event import usage_event
 from nexuslims_pipeline.configuration import Settings, is_configured, settings
 from nexuslims_pipeline.jobs import build_sessions, harvest, publish_job
-from nexuslims_pipeline.sensors import nemo_sensor, publish_sensor, storage_sensor
+from nexuslims_pipeline.sensors import nemo_sensor, portal_sensor, publish_sensor, storage_sensor
 from resources.activities import ClusteringRule
 from resources.catalog import Catalog
 from resources.destinations.known import destinations_of
+from resources.destinations.portal import Portal
 from resources.nemo import NemoResource
 from resources.publications import Publishing
 from resources.storage import InstrumentStorage
@@ -25,6 +27,7 @@ STAGES = (usage_event, session, file_inventory, file_metadata, activities, recor
 CODE_VERSIONS = {stage.key.to_user_string(): str(stage.code_versions_by_key[stage.key]) for stage in STAGES}
 """Version of the code of each stage: a session built by an older one is built again."""
 
+refresh_portal = define_asset_job("refresh_portal", selection=["portal_index"], executor_def=in_process_executor)
 refresh_catalog = define_asset_job("refresh_catalog", selection=["catalog"], executor_def=in_process_executor)
 
 
@@ -46,8 +49,15 @@ def build_definitions(site: Settings | None) -> Definitions:
             *(destination_asset(destination, assets_of) for destination in destinations),
             status_asset(assets_of.values()),
             catalog_views,
+            *([portal_index] if Portal.name in assets_of else []),
         ],
-        jobs=[build_sessions, harvest, refresh_catalog, *publishing.values()],
+        jobs=[
+            build_sessions,
+            harvest,
+            refresh_catalog,
+            *([refresh_portal] if Portal.name in assets_of else []),
+            *publishing.values(),
+        ],
         schedules=[
             ScheduleDefinition(
                 job=refresh_catalog, cron_schedule="17 * * * *", default_status=DefaultScheduleStatus.RUNNING
@@ -56,6 +66,7 @@ def build_definitions(site: Settings | None) -> Definitions:
         sensors=[
             *([nemo_sensor(name, site) for name in site.nemo_servers] if site else []),
             *([storage_sensor(name, site) for name in site.instruments] if site else []),
+            *([portal_sensor(refresh_portal, site)] if site and Portal.name in assets_of else []),
             *([publish_sensor(name, job, site) for name, job in publishing.items()] if site else []),
         ],
         resources=resources_of(site),

@@ -1,15 +1,14 @@
 """Bring the site's destinations in step with the records, in this process, without daemon or webserver."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
-from functools import partial
 from typing import Any
 
 from nexuslims_pipeline.configuration import Settings
 from nexuslims_pipeline.instruments import ConfigurationError
 from nexuslims_pipeline.sessions.keys import parse_key
+from resources.destinations.portal import Portal
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,7 @@ class Deliveries:
         return list(self._publishing.destinations())
 
     def run(self, selection: Selection, show: Callable[[Delivery], None]) -> list[Delivery]:
-        """Send what is due, to each destination at its own pace; `show` is told of each delivery as it comes.
+        """Send what is due, to one destination after the other; `show` is told of each delivery as it comes.
 
         Raises
         ------
@@ -88,17 +87,15 @@ class Deliveries:
             When a destination is not one of the site's.
         """
         deliveries: list[Delivery] = []
-        for names in self._rounds(self._known(selection.destinations)):
-            due = {name: causes for name in names if (causes := self._due(name, selection))}
-            for name, causes in due.items() if selection.again else ():
-                publisher = self._publishing.publisher(name, self._store, self._storage)
-                for key in causes:
-                    publisher.doubt(key)
-            if due:
-                instance = self._instance()
-                with ThreadPoolExecutor(len(due)) as pool:
-                    for done in pool.map(partial(self._send, instance, show), due.items()):
-                        deliveries += done
+        # One after the other, those that others link to first: Dagster's runs cannot share a process.
+        for name in self._known(selection.destinations):
+            causes = self._due(name, selection)
+            for key in causes if selection.again else ():
+                self._publishing.publisher(name, self._store, self._storage).doubt(key)
+            if causes:
+                deliveries += self._send(self._instance(), name, causes, show)
+        if any(delivery.destination == Portal.name for delivery in deliveries):
+            self._publishing.portal().refresh()
         failed = {delivery.key for delivery in deliveries if delivery.failed}
         self.unpublished = {key for key in failed if not self._is_published(key)}
         return deliveries
@@ -123,15 +120,6 @@ class Deliveries:
             raise ConfigurationError(f"There is no destination '{unknown[0]}'; configured are: {known}.")
         return [name for name in self.destinations if name in destinations or not destinations]
 
-    def _rounds(self, names: Sequence[str]) -> Iterator[list[str]]:
-        """Destinations that link to none of the others, then those that link to these, and so on."""
-        linked = {name: set(d.shows_links_of) for name, d in self._publishing.destinations().items()}
-        waiting = list(names)
-        while waiting:
-            ready = [name for name in waiting if not linked[name] & set(waiting)] or waiting[:1]
-            yield ready
-            waiting = [name for name in waiting if name not in ready]
-
     def _due(self, name: str, selection: Selection) -> dict[str, str]:
         """Sessions to be sent to a destination, each with the reason."""
         if selection.again or selection.keys:
@@ -141,8 +129,9 @@ class Deliveries:
         due = self._publishing.due(name, self._store, self._storage, now, refused_too=selection.refused_too)
         return {key: due[key].reason for key in sorted(due) if selection.includes(key)}
 
-    def _send(self, instance: Any, show: Callable[[Delivery], None], due: tuple[str, dict[str, str]]) -> list[Delivery]:
-        name, causes = due
+    def _send(
+        self, instance: Any, name: str, causes: dict[str, str], show: Callable[[Delivery], None]
+    ) -> list[Delivery]:
         deliveries = []
         for keys in _ranges(instance, list(causes)):
             self._run(instance, name, keys)

@@ -158,6 +158,25 @@ def publish_sensor(destination: str, job: UnresolvedAssetJobDefinition, settings
     return look
 
 
+def portal_sensor(job: UnresolvedAssetJobDefinition, settings: Settings) -> SensorDefinition:
+    """Make the sensor that has the front page of the portal refreshed when a session's page came, changed or went."""
+
+    @sensor(
+        name="portal",
+        job=job,
+        minimum_interval_seconds=settings.publish_poll_seconds,
+        default_status=DefaultSensorStatus.RUNNING,
+        description="Has the portal's front page tell of new and changed sessions.",
+    )
+    def look(context: SensorEvaluationContext, publishing: Publishing) -> SensorResult:
+        changed = str(publishing.portal().changed_at_ns())
+        if changed in {"0", context.cursor}:
+            return SensorResult(skip_reason="No session's page changed.")
+        return SensorResult(run_requests=[RunRequest(run_key=f"portal {changed}")], cursor=changed)
+
+    return look
+
+
 def busy(instance: DagsterInstance, job_name: str = "") -> set[str]:
     """Keys with an unfinished run, of one session or of a range of them.
 

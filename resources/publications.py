@@ -12,11 +12,13 @@ from dagster import ConfigurableResource
 from pydantic import PrivateAttr
 
 from nexuslims_pipeline.configuration import settings
+from nexuslims_pipeline.instruments import ConfigurationError
 from nexuslims_pipeline.metadata.dataset import Dataset
 from nexuslims_pipeline.publication.model import Link, Origin, Publication
 from nexuslims_pipeline.sessions.model import SessionState
 from resources.destinations.base import Destination
 from resources.destinations.known import destinations_of
+from resources.destinations.portal import Portal
 from resources.harvest import Due
 from resources.ledger import Ledger
 from resources.publishing import Publisher, Status, due_at, status_of
@@ -145,6 +147,20 @@ class Publishing(ConfigurableResource[Any]):
         if self._opened is None:
             self._opened = destinations_of(settings())
         return self._opened
+
+    def portal(self) -> Portal:
+        """The site's portal.
+
+        Raises
+        ------
+        ConfigurationError
+            When the site has none.
+        """
+        portal = self.destinations().get(Portal.name)
+        if not isinstance(portal, Portal):
+            msg = "This site has no portal; set NX_PORTAL=true."
+            raise ConfigurationError(msg)
+        return portal
 
     def publishers(self, store: Store, storage: InstrumentStorage) -> list[Publisher]:
         """One publisher for each destination."""

@@ -8,7 +8,6 @@ import glob
 import hashlib
 import json
 import os
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -20,7 +19,7 @@ from dagster import ConfigurableResource
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from nexuslims_pipeline.activities.model import Activity, Clustering
-from nexuslims_pipeline.extraction.sidecar import preview_path, sidecar_path
+from nexuslims_pipeline.extraction.sidecar import made_from
 from nexuslims_pipeline.files import create, from_location, json_bytes, write_bytes
 from nexuslims_pipeline.instruments import ConfigurationError
 from nexuslims_pipeline.inventory.model import Inventory, InventoryEntry
@@ -200,7 +199,7 @@ class Store(ConfigurableResource[Any]):
     def _left_by(self, inventory: Inventory) -> list[str]:
         """Files of earlier inventories that are not in this one, but of which something is still in the store."""
         gone = self._locations(inventory.key) - {entry.location for entry in inventory.entries}
-        return sorted(location for location in gone if _made_from(self.datasets_folder, location))
+        return sorted(location for location in gone if made_from(self.datasets_folder, location))
 
     def _locations(self, key: str) -> set[str]:
         """Every file of a session of which something was made."""
@@ -256,7 +255,7 @@ class Store(ConfigurableResource[Any]):
         try:
             self._write_table("file_metadata", key, code_version, columns, rows, header)
         except WithdrawnError:
-            self._remove_made_from(key, {dataset.location for dataset in datasets})
+            self._removemade_from(key, {dataset.location for dataset in datasets})
             raise
 
     def activities(self, key: str) -> tuple[Activity, ...] | None:
@@ -317,7 +316,7 @@ class Store(ConfigurableResource[Any]):
     def forget_files(self, key: str, locations: Sequence[str]) -> None:
         """Remove what was made from some of a session's files, and its records that name them."""
         for location in locations:
-            for path in _made_from(self.datasets_folder, location):
+            for path in made_from(self.datasets_folder, location):
                 path.unlink(missing_ok=True)
         names = [location.encode() for location in locations]
         for path in self._records(key):
@@ -378,7 +377,7 @@ class Store(ConfigurableResource[Any]):
         self.begin(key)
         self.note(tombstone)
         self._remove_records(key)
-        self._remove_made_from(key, self._locations(key))
+        self._removemade_from(key, self._locations(key))
         for stage in (*(stage for stage in STAGES if stage != "file_inventory"), "failures", "file_inventory"):
             path = self.stage_path(stage, key)
             path.unlink(missing_ok=True)
@@ -401,12 +400,12 @@ class Store(ConfigurableResource[Any]):
             path.unlink(missing_ok=True)
         _remove_abandoned(self.record_path(key).parent)
 
-    def _remove_made_from(self, key: str, locations: Iterable[str]) -> None:
+    def _removemade_from(self, key: str, locations: Iterable[str]) -> None:
         """Remove what was made from a session's files, but not from those that another session holds."""
         if not (mine := set(locations) - self._held_by_others(key)):
             return
         for location in mine:
-            for path in _made_from(self.datasets_folder, location):
+            for path in made_from(self.datasets_folder, location):
                 path.unlink(missing_ok=True)
         for folder in {(self.datasets_folder / from_location(location)).parent for location in mine}:
             _remove_abandoned(folder)
@@ -605,19 +604,6 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError):
         return None
     return content
-
-
-def _made_from(folder: Path, location: str) -> list[Path]:
-    """Every sidecar and preview there is of a raw file, also when a signal between two others has no preview.
-
-    The sidecar comes last: what is removed in this order and cut off is found again.
-    """
-    sidecar = sidecar_path(folder, location)
-    beside = {path.name for path in sidecar.parent.iterdir()} if sidecar.parent.is_dir() else set()
-    numbers = (re.search(r"_signal([0-9]{1,9})\.thumb\.png$", name) for name in beside)
-    signals = {int(number[1]) for number in numbers if number}
-    previews = [preview_path(folder, location, 0, 1), *(preview_path(folder, location, n, 2) for n in signals)]
-    return [path for path in (*previews, sidecar) if path.name in beside and path.is_file()]
 
 
 def _remove_abandoned(folder: Path) -> None:

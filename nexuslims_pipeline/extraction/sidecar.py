@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 from nexuslims_pipeline.files import NAME_BYTES, from_location
@@ -18,12 +19,16 @@ def preview_path(folder: Path, location: str, index: int, count: int) -> Path:
 
 
 def made_from(folder: Path, location: str) -> list[Path]:
-    """Every sidecar and preview there is of a raw file."""
+    """Every sidecar and preview there is of a raw file, also when a signal between two others has no preview.
+
+    The sidecar comes last: what is removed in this order and cut off is found again.
+    """
     sidecar = sidecar_path(folder, location)
-    previews = [preview_path(folder, location, 0, 1)]
-    while (preview := preview_path(folder, location, len(previews) - 1, 2)).exists():
-        previews.append(preview)
-    return [path for path in (sidecar, *previews) if path.exists()]
+    beside = {path.name for path in sidecar.parent.iterdir()} if sidecar.parent.is_dir() else set()
+    numbers = (re.search(r"_signal([0-9]{1,9})\.thumb\.png$", name) for name in beside)
+    signals = {int(number[1]) for number in numbers if number}
+    previews = [preview_path(folder, location, 0, 1), *(preview_path(folder, location, n, 2) for n in signals)]
+    return [path for path in (*previews, sidecar) if path.name in beside and path.is_file()]
 
 
 def _beside(folder: Path, location: str, ending: str) -> Path:

@@ -3,14 +3,13 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from functools import cache
 from html import escape
-from importlib import resources
 from string import Template
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from nexuslims_pipeline.portal.index import FACETS, PortalIndex
+from nexuslims_pipeline.portal.files import FOLDER, site_files
+from nexuslims_pipeline.portal.index import DIGITS, FACETS, PortalIndex
 from nexuslims_pipeline.portal.quantities import quantities
 from nexuslims_pipeline.portal.summary import Summary
 
@@ -42,12 +41,13 @@ def front_page(
         "datasets": datasets.rstrip("/"),
         "pages": pages.rstrip("/"),
         "months": months,
-        "facets": list(FACETS),
+        "facets": {name: facet.part for name, facet in FACETS.items()},
+        "digits": DIGITS,
         **quantities(),
     }
     heading = f"{facility} – microscopy sessions" if facility else "Microscopy sessions"
     total = sum(month.sessions for month in months)
-    page = Template(_static("front.html").decode()).substitute(
+    page = Template((FOLDER / "front.html").read_text(encoding="utf-8")).substitute(
         heading=escape(heading),
         pictures=_origin(datasets),
         start=_data(start),
@@ -61,14 +61,9 @@ def _placeholder(name: str) -> str:
     return name.replace("-", "_").replace(".", "_")
 
 
-def _static(name: str) -> bytes:
-    return (resources.files(__package__) / "site" / name).read_bytes()
-
-
-@cache
 def _version(name: str) -> str:
     """Changes with the file, so that no browser keeps an old one."""
-    return hashlib.sha256(_static(name)).hexdigest()[:8]
+    return hashlib.sha256(site_files()[name]).hexdigest()[:8]
 
 
 def _origin(address: str) -> str:

@@ -2,34 +2,27 @@
 
 Below the portal's folder:
 
-======================================  ================================================================================
-``index/sessions/<yyyy>/<key>.json``    The truth: one `Summary` per session. Each has one writer, so none waits.
-``index/<yyyy-mm>.<part>.js``           A shard: part of what is known of the sessions whose keys begin in a month.
-``index/shards.json``                   What the shards were made from: decides which are to be made again.
-======================================  ================================================================================
-
-A shard is a script, since browsers do not read other files from a ``file://`` page: it calls
-``nexusIndex(month, part, revision, content)`` with JSON of pure ASCII. `revision` is a digest of the month's sessions,
-the same in its four shards and in the front page, which so notices when it is older than the index. Lists have one item
-per session, newest first; items of one session stand at the same place in all four parts.
-
-===========  ===========================================================================================================
+======================================  ===========================================================================================================
 Part         Content, and when the page loads it
 ===========  ===========================================================================================================
-``facets``   What is filtered and counted; all months, newest first. ``start``: minutes since 1970, the later ones told
-             as difference to the one before. ``length``: minutes. ``offset``: minutes east of Greenwich. ``datasets``:
-             number. For each of `FACETS` ``names`` (distinct, sorted) and ``of``: per session the number of its name,
-             or a list of such.
-``rows``     What the list shows; the months in view. ``key``, ``title``, ``motivation`` (its beginning), ``thumbnail``,
-             ``types`` (number of datasets of each of the session's dataset types, in the order of ``facets``),
-             ``activities``, ``refused``, ``warnings``.
+``facets``   What is filtered and counted; all months, newest first. ``from``: start of the newest session, minutes
+             since 1970. Packed: ``start``, minutes before the session before; ``length``, minutes; ``offset``, minutes
+             east of Greenwich and 1440; ``datasets``. For each of `FACETS` of this part ``names``, distinct and sorted,
+             and ``of``, packed: per session how many names it has, and their numbers.
+``more``     The rest of `FACETS`, likewise; loaded when one of them is opened.
+``rows``     What the list shows; the months in view. ``key``, ``title``, ``motivation`` (its beginning), ``samples``,
+             ``project``, ``thumbnail``, ``types`` (number of datasets of each of the session's dataset types, in the
+             order of ``facets``), ``activities``, ``refused``, ``warnings``.
 ``numbers``  By field: ``[sessions, spans]``, one item per span of values, a session repeated for its further ones. A
              span is one number or a pair. Loaded when numbers are searched for.
 ``words``    Text of each session, folded as in `folded`: title, then all else, one line each. Loaded when text is
              searched for.
 ===========  ===========================================================================================================
 
-A month is the unit of change: a session that comes, changes or goes has its month's four shards written again, no other.
+A packed column is a string of whole numbers, each written in digits of base 46, the lowest first: `DIGITS` has 46 signs
+for a number's last digit, then 46 for all others.
+
+A month is the unit of change: a session that comes, changes or goes has its month's shards written again, no other.
 """
 
 import fcntl
@@ -41,7 +34,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -55,18 +48,30 @@ VERSION: Final = "1"
 EXCERPT_CHARACTERS: Final = 240
 """Of the motivation, in a list."""
 
-FACETS: Final[Mapping[str, Callable[[Summary], Iterable[str]]]] = {
-    "instrument": lambda s: [s.instrument],
-    "person": lambda s: s.people,
-    "dataset_type": lambda s: s.dataset_types,
-    "data_type": lambda s: s.data_types,
-    "element": lambda s: s.elements,
-    "sample": lambda s: s.samples,
-    "project": lambda s: [s.project] if s.project else [],
-    "format": lambda s: s.formats,
-    "extension": lambda s: s.extensions,
+DIGITS: Final = "".join(map(chr, range(33, 127))).replace('"', "").replace("\\", "")
+BASE: Final = len(DIGITS) // 2
+
+
+class Facet(NamedTuple):
+    """What a session is filed under."""
+
+    part: str
+    """Of the shards: what few open stays out of the way."""
+    names: Callable[[Summary], Iterable[str]]
+
+
+FACETS: Final[Mapping[str, Facet]] = {
+    "instrument": Facet("facets", lambda s: [s.instrument]),
+    "person": Facet("facets", lambda s: s.people),
+    "dataset_type": Facet("facets", lambda s: s.dataset_types),
+    "data_type": Facet("facets", lambda s: s.data_types),
+    "element": Facet("facets", lambda s: s.elements),
+    "sample": Facet("more", lambda s: s.samples),
+    "project": Facet("more", lambda s: [s.project] if s.project else []),
+    "format": Facet("more", lambda s: s.formats),
+    "extension": Facet("more", lambda s: s.extensions),
 }
-"""What a session is filed under, besides its dates."""
+"""Besides the dates, which need no names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,34 +269,64 @@ class Shards(NamedTuple):
 
 def month_shards(month: str, summaries: Sequence[Summary]) -> Shards:
     """Shards of a month from its sessions, in their order; the same ones give the same bytes."""
-    content = {"facets": _facets(summaries), "rows": _rows(summaries), "numbers": _numbers(summaries)}
-    texts = {part: _json(value) for part, value in {**content, "words": [_words(s) for s in summaries]}.items()}
+    content = {
+        "facets": _times(summaries) | _filed("facets", summaries),
+        "more": _filed("more", summaries),
+        "rows": _rows(summaries),
+        "numbers": _numbers(summaries),
+        "words": [_words(summary) for summary in summaries],
+    }
+    texts = {part: _json(value) for part, value in content.items()}
     revision = hashlib.sha256("\n".join((VERSION, *texts.values())).encode()).hexdigest()[:12]
     head = f"{json.dumps(month)},%s,{json.dumps(revision)}"
     parts = {part: f"nexusIndex({head % json.dumps(part)},{text});\n".encode("ascii") for part, text in texts.items()}
     return Shards(revision, parts)
 
 
-def _facets(summaries: Sequence[Summary]) -> dict[str, Any]:
+def _times(summaries: Sequence[Summary]) -> dict[str, Any]:
     starts = [_minutes(summary.start) for summary in summaries]
     return {
-        "start": [start - before for start, before in zip(starts, [0, *starts], strict=False)],
-        "length": [max(0, _minutes(s.end) - start) for s, start in zip(summaries, starts, strict=True)],
-        "offset": [int((s.start.utcoffset() or UTC.utcoffset(None)).total_seconds() // 60) for s in summaries],
-        "datasets": [summary.datasets for summary in summaries],
-    } | {facet: _named([tuple(names_of(summary)) for summary in summaries]) for facet, names_of in FACETS.items()}
+        "from": starts[0],
+        "start": packed(before - start for before, start in zip([starts[0], *starts], starts, strict=False)),
+        "length": packed(max(0, _minutes(s.end) - start) for s, start in zip(summaries, starts, strict=True)),
+        "offset": packed(1440 + _offset(summary.start) for summary in summaries),
+        "datasets": packed(summary.datasets for summary in summaries),
+    }
 
 
 def _minutes(moment: datetime) -> int:
     return int(moment.timestamp() // 60)
 
 
+def _offset(moment: datetime) -> int:
+    return int((moment.utcoffset() or timedelta()).total_seconds() // 60)
+
+
+def _filed(part: str, summaries: Sequence[Summary]) -> dict[str, Any]:
+    """Facets of a part: their names, and each session's as numbers of them."""
+    return {
+        facet: _named([tuple(names_of(summary)) for summary in summaries])
+        for facet, (its_part, names_of) in FACETS.items()
+        if its_part == part
+    }
+
+
 def _named(names: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Names of each session as numbers into a list of all."""
     distinct = sorted({name for each in names for name in each})
     number = {name: n for n, name in enumerate(distinct)}
-    found = [[number[name] for name in each] for each in names]
-    return {"names": distinct, "of": [each[0] if len(each) == 1 else each for each in found]}
+    return {"names": distinct, "of": packed(n for each in names for n in (len(each), *(number[name] for name in each)))}
+
+
+def packed(numbers: Iterable[int]) -> str:
+    """Whole numbers, none negative, as a string: see the module's text."""
+    signs = []
+    for number in numbers:
+        rest = number
+        while rest >= BASE:
+            signs.append(DIGITS[BASE + rest % BASE])
+            rest //= BASE
+        signs.append(DIGITS[rest])
+    return "".join(signs)
 
 
 def _rows(summaries: Sequence[Summary]) -> dict[str, Any]:
@@ -299,6 +334,8 @@ def _rows(summaries: Sequence[Summary]) -> dict[str, Any]:
         "key": [s.key for s in summaries],
         "title": [s.title for s in summaries],
         "motivation": [_excerpt(s.motivation) for s in summaries],
+        "samples": [list(s.samples) for s in summaries],
+        "project": [s.project for s in summaries],
         "thumbnail": [s.thumbnail for s in summaries],
         "types": [list(s.dataset_types.values()) for s in summaries],
         "activities": [s.activities for s in summaries],

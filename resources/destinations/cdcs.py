@@ -82,13 +82,13 @@ class Kept(Generic[Value]):
             self._told = None
 
 
-class _Row(BaseModel):
+class Item(BaseModel):
     """Something in an answer; fields that we do not use are left aside."""
 
     model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
 
 
-class _Titled(_Row):
+class _Titled(Item):
     """Something that people choose by its title."""
 
     id: int
@@ -103,7 +103,7 @@ class Template(_Titled):
     is_disabled: bool = False
 
 
-class TemplateVersion(_Row):
+class TemplateVersion(Item):
     """The schema of one version of a template."""
 
     id: int
@@ -114,7 +114,7 @@ class Workspace(_Titled):
     """A workspace."""
 
 
-class Account(_Row):
+class Account(Item):
     """An account in CDCS."""
 
     id: int
@@ -131,7 +131,7 @@ class Record(_Titled):
     xml: str = Field(validation_alias=AliasChoices("xml_content", "content"))
 
 
-class Blob(_Row):
+class Blob(Item):
     """A file."""
 
     id: int
@@ -140,7 +140,7 @@ class Blob(_Row):
     workspace: int | None = None
 
 
-Row = TypeVar("Row", bound=_Row)
+Row = TypeVar("Row", bound=Item)
 Titled = TypeVar("Titled", bound=_Titled)
 
 
@@ -161,6 +161,33 @@ class CdcsServer(Server):
         if answer.content.lstrip()[:1] == b"<":
             return "it sends a page; is NX_CDCS_URL the root of the CDCS?"
         return super().reason(answer)
+
+    def rows(self, kind: type[Row], path: str, **query: str) -> list[Row]:
+        """All rows of a list, which it may give in pages."""
+        rows: list[Row] = []
+        for page in range(1, MOST_PAGES + 1):
+            turned = query | ({"page": str(page)} if page > 1 else {})
+            told = self.json(self.call("GET", path, params=turned))
+            if not isinstance(told, Mapping):
+                return self.as_rows(kind, told)
+            rows += self.as_rows(kind, told.get("results"))
+            if not told.get("next"):
+                return rows
+        raise DestinationUnavailableError(f"{self.whom} sends more than {MOST_PAGES} pages of {path}.")
+
+    def as_rows(self, kind: type[Row], told: Any) -> list[Row]:
+        """A list in an answer."""
+        if not isinstance(told, list):
+            raise DestinationUnavailableError(f"{self.whom} sends an answer of a foreign form where a list belongs.")
+        return [self.as_row(kind, row) for row in told]
+
+    def as_row(self, kind: type[Row], told: Any) -> Row:
+        """Something in an answer."""
+        try:
+            return kind.model_validate(told)
+        except ValidationError as error:
+            places = ", ".join(".".join(map(str, e["loc"])) or "all" for e in error.errors(include_input=False)[:3])
+        raise DestinationUnavailableError(f"{self.whom} sends a {kind.__name__.lower()} of a foreign form ({places}).")
 
 
 class Cdcs(Destination):
@@ -196,7 +223,7 @@ class Cdcs(Destination):
         self._url = url.rstrip("/") + "/"
         self._whom = f"CDCS at {self._url}"
         self._choices = choices
-        self._server = CdcsServer(
+        self.server = CdcsServer(
             self._whom,
             self._url,
             settings={"address": "NX_CDCS_URL", "token": "NX_CDCS_TOKEN"},
@@ -209,7 +236,7 @@ class Cdcs(Destination):
         self._template = Kept(self._ask_template)
         self._workspace = Kept(self._ask_workspace)
         self._sets_pids = Kept(self._ask_whether_it_sets_pids)
-        self._accounts = Kept(lambda: self._rows(Account, "rest/user/"))
+        self._accounts = Kept(lambda: self.server.rows(Account, "rest/user/"))
         self._making_accounts = threading.Lock()
         self._content_field = "xml_content"
         self._refused_suffixes: set[str] = set()
@@ -265,21 +292,21 @@ class Cdcs(Destination):
 
     def update(self, remote: Remote, publication: Publication) -> Remote:
         """Change the record where it differs; what the server has set as its identifier stays."""
-        answer = self._server.call("GET", f"rest/data/{remote.id}/", expect=(200, 404))
+        answer = self.server.call("GET", f"rest/data/{remote.id}/", expect=(200, 404))
         if answer.status == 404:
             msg = f"{self._whom}: record {remote.id} of {publication.key} was deleted just now; it is made again later."
             raise DestinationUnavailableError(msg)
-        told = self._server.json(answer)
-        record = self._row(Record, told)
+        told = self.server.json(answer)
+        record = self.server.as_row(Record, told)
         xml = with_pid(publication.xml, self._pid(record, publication.key))
         if record.title != publication.key or not is_same(record.xml, xml):
             self._patch(record, publication.key, xml, "xml_content" if "xml_content" in told else "content")
         workspace = self._workspace.get()
         if workspace not in (None, record.workspace):
-            self._server.call("PATCH", f"rest/data/{record.id}/assign/{workspace}")  # 404 with a slash at the end
+            self.server.call("PATCH", f"rest/data/{record.id}/assign/{workspace}")  # 404 with a slash at the end
         owner = self._owner(publication.session.user)
         if owner is not None and record.user_id != str(owner):
-            self._server.call("PATCH", f"rest/data/{record.id}/change-owner/{owner}")
+            self.server.call("PATCH", f"rest/data/{record.id}/change-owner/{owner}")
         self._put_blobs(record, publication, owner)
         return self._remote(record.id)
 
@@ -287,7 +314,7 @@ class Cdcs(Destination):
         """Remove the record; before it its files, while it can still be found if this is cut short."""
         for blob in self._blobs(rf"_{remote.id}_[0-9a-f]{{16}}\.[a-z0-9]+$"):
             self._delete_blob(blob)
-        self._server.call("DELETE", f"rest/data/{remote.id}/", expect=(204, 404))
+        self.server.call("DELETE", f"rest/data/{remote.id}/", expect=(204, 404))
 
     def _remote(self, record: int) -> Remote:
         return Remote(id=str(record), url=f"{self._url}data?id={record}")
@@ -300,17 +327,17 @@ class Cdcs(Destination):
         if answer.status == 400 and self._were_mistaken(message(answer)):
             answer = self._try_post(key, xml, owner)
         if answer.status == 400:
-            reason = self._server.hide(_in_words(message(answer)))
+            reason = self.server.hide(_in_words(message(answer)))
             raise DestinationRefusedError(f"{self._whom} refuses the record of {key}: {reason}")
-        return self._row(Record, self._server.json(answer))
+        return self.server.as_row(Record, self.server.json(answer))
 
     def _try_post(self, key: str, xml: str, owner: int | None) -> Answer:
         body: dict[str, Any] = {"title": key, "template": self._template.get().current, self._content_field: xml}
         if (workspace := self._workspace.get()) is not None:
             body["workspace"] = workspace
         if owner is None:
-            return self._server.call("POST", "rest/data/", json=body, expect=(201, 400))
-        return self._server.call("POST", "rest/admin/data/", json=body | {"user_id": str(owner)}, expect=(201, 400))
+            return self.server.call("POST", "rest/data/", json=body, expect=(201, 400))
+        return self.server.call("POST", "rest/admin/data/", json=body | {"user_id": str(owner)}, expect=(201, 400))
 
     def _were_mistaken(self, fields: Any) -> bool:
         """Whether what we took the server to have explains a refusal; it is looked up anew then."""
@@ -323,7 +350,7 @@ class Cdcs(Destination):
 
     def _patch(self, record: Record, key: str, xml: str, field: str) -> None:
         try:
-            self._server.call("PATCH", f"rest/data/{record.id}/", json={"title": key, field: xml})
+            self.server.call("PATCH", f"rest/data/{record.id}/", json={"title": key, field: xml})
         except DestinationRefusedError as refusal:
             if record.template == self._template.get().current:
                 raise
@@ -362,18 +389,18 @@ class Cdcs(Destination):
         for blob in kept:
             self._hand_over(blob, owner)
         for blob in kept[:1]:
-            self._server.call("POST", f"rest/blob/{blob.id}/metadata/{record.id}/", repeat=True)
+            self.server.call("POST", f"rest/blob/{blob.id}/metadata/{record.id}/", repeat=True)
 
     def _upload(self, name: str, path: Path) -> Blob | None:
         """Upload a file; None when CDCS takes none with such a suffix."""
         if path.suffix in self._refused_suffixes:
             return None
-        answer = self._server.call("POST", "rest/blob/", files={"blob": (name, path.read_bytes())}, expect=(201, 500))
+        answer = self.server.call("POST", "rest/blob/", files={"blob": (name, path.read_bytes())}, expect=(201, 500))
         if answer.status == 201:
-            return self._row(Blob, self._server.json(answer))
+            return self.server.as_row(Blob, self.server.json(answer))
         said = str(message(answer))
         if "extension" not in said:
-            raise DestinationRefusedError(f"{self._whom} refuses the preview {name}: {self._server.hide(said)[:500]}")
+            raise DestinationRefusedError(f"{self._whom} refuses the preview {name}: {self.server.hide(said)[:500]}")
         self._refused_suffixes.add(path.suffix)
         _log.warning(
             "%s takes no '%s' files; add it to BLOB_EXTENSIONS there to have previews.", self._whom, path.suffix
@@ -383,9 +410,9 @@ class Cdcs(Destination):
     def _hand_over(self, blob: Blob, owner: int | None) -> None:
         workspace = self._workspace.get()
         if workspace not in (None, blob.workspace):
-            self._server.call("PATCH", f"rest/blob/{blob.id}/assign/{workspace}")
+            self.server.call("PATCH", f"rest/blob/{blob.id}/assign/{workspace}")
         if owner is not None and blob.user_id != str(owner):
-            self._server.call("PATCH", f"rest/blob/{blob.id}/change-owner/{owner}")
+            self.server.call("PATCH", f"rest/blob/{blob.id}/change-owner/{owner}")
 
     def _blobs(self, pattern: str) -> list[Blob]:
         """Files whose name matches a regular expression, the oldest first."""
@@ -393,7 +420,7 @@ class Cdcs(Destination):
         return sorted((row for row in rows if re.search(pattern, row.filename)), key=lambda blob: blob.id)
 
     def _delete_blob(self, blob: Blob) -> None:
-        self._server.call("DELETE", f"rest/blob/{blob.id}/", expect=(204, 404))
+        self.server.call("DELETE", f"rest/blob/{blob.id}/", expect=(204, 404))
 
     # Owners
 
@@ -421,7 +448,7 @@ class Cdcs(Destination):
             "password": password,
         }
         try:
-            self._server.call("POST", "rest/user/", json=body, expect=(201,))
+            self.server.call("POST", "rest/user/", json=body, expect=(201,))
         except DestinationRefusedError as refusal:
             reason = str(refusal).replace(password, "…")
             _log.warning("The records of %s stay with the account of NX_CDCS_TOKEN: %s", person.username, reason)
@@ -443,13 +470,13 @@ class Cdcs(Destination):
         raise DestinationRefusedError(msg)
 
     def _templates(self) -> list[Template]:
-        rows = self._rows(Template, "rest/template-version-manager/global/")
+        rows = self.server.rows(Template, "rest/template-version-manager/global/")
         return [row for row in rows if not row.is_disabled]
 
     def _ask_workspace(self) -> int | None:
         if self._choices.workspace is None:
             return None
-        rows = self._rows(Workspace, "rest/workspace/read_access/")
+        rows = self.server.rows(Workspace, "rest/workspace/read_access/")
         if (workspace := _chosen(rows, self._choices.workspace)) is not None:
             return workspace.id
         msg = (
@@ -460,11 +487,15 @@ class Cdcs(Destination):
 
     def _ask_whether_it_sets_pids(self) -> bool:
         """Whether the server gives each record an identifier of its own; it then refuses records that bring one."""
-        answer = self._server.call("GET", "pid/rest/settings/", expect=(200, 403, 404))
-        told = self._server.json(answer) if answer.status == 200 else {}
+        answer = self.server.call("GET", "pid/rest/settings/", expect=(200, 403, 404))
+        told = self.server.json(answer) if answer.status == 200 else {}
         return isinstance(told, Mapping) and told.get("auto_set_pid") is True
 
     # By hand
+
+    def template(self) -> Template | None:
+        """The template as the server has it now; None before `install_template`."""
+        return _chosen(self._templates(), self._choices.template)
 
     def install_template(self, *, dry_run: bool = False) -> str:
         """Make the template of our schema, or a new version of it where the schema differs.
@@ -483,11 +514,11 @@ class Cdcs(Destination):
         """
         title, schema = self._choices.template, SCHEMA_FILE.read_text(encoding="utf-8")
         body = {"filename": SCHEMA_FILE.name, "content": schema}
-        template = _chosen(self._templates(), title)
+        template = self.template()
         if template is None:
             if dry_run:
                 return f"The template '{title}' would be made on {self._whom}."
-            self._server.call("POST", "rest/template/global/", json=body | {"title": title}, expect=(201,))
+            self.server.call("POST", "rest/template/global/", json=body | {"title": title}, expect=(201,))
             self._template.forget()
             return f"The template '{title}' was made on {self._whom}."
         if is_same(self._schema(template.current), schema):
@@ -498,15 +529,15 @@ class Cdcs(Destination):
         version = next((v for v in reversed(template.versions) if is_same(self._schema(v), schema)), None)
         if version is None:
             path = f"rest/template-version-manager/{template.id}/version/"
-            answer = self._server.call("POST", path, json=body, expect=(201,))
-            version = self._row(TemplateVersion, self._server.json(answer)).id
-        self._server.call("PATCH", f"rest/template/version/{version}/current/")
+            answer = self.server.call("POST", path, json=body, expect=(201,))
+            version = self.server.as_row(TemplateVersion, self.server.json(answer)).id
+        self.server.call("PATCH", f"rest/template/version/{version}/current/")
         self._template.forget()
         return f"The template '{title}' on {self._whom} has a new version with our schema."
 
     def _schema(self, version: int) -> str:
-        answer = self._server.call("GET", f"rest/template/{version}/")
-        return self._row(TemplateVersion, self._server.json(answer)).content
+        answer = self.server.call("GET", f"rest/template/{version}/")
+        return self.server.as_row(TemplateVersion, self.server.json(answer)).content
 
     def check(self) -> list[str]:
         """What is wrong with the token, the template and the workspace."""
@@ -546,37 +577,12 @@ class Cdcs(Destination):
 
     def _whole_list(self, kind: type[Row], what: str, **query: str) -> list[Row]:
         """Everybody's rows, which only a superuser is told; for any other account its own."""
-        answer = self._server.call("GET", f"rest/admin/{what}/", params=query, expect=(200, 403))
+        answer = self.server.call("GET", f"rest/admin/{what}/", params=query, expect=(200, 403))
         if answer.status == 200:
-            return self._as_rows(kind, self._server.json(answer))
+            return self.server.as_rows(kind, self.server.json(answer))
         if self._choices.user_owned:
             raise DestinationRefusedError(self._powerless())
-        return self._rows(kind, f"rest/{what}/", **query)
-
-    def _rows(self, kind: type[Row], path: str, **query: str) -> list[Row]:
-        """All rows of a list, which a server may give in pages."""
-        rows: list[Row] = []
-        for page in range(1, MOST_PAGES + 1):
-            turned = query | ({"page": str(page)} if page > 1 else {})
-            told = self._server.json(self._server.call("GET", path, params=turned))
-            if not isinstance(told, Mapping):
-                return self._as_rows(kind, told)
-            rows += self._as_rows(kind, told.get("results"))
-            if not told.get("next"):
-                return rows
-        raise DestinationUnavailableError(f"{self._whom} sends more than {MOST_PAGES} pages of {path}.")
-
-    def _as_rows(self, kind: type[Row], told: Any) -> list[Row]:
-        if not isinstance(told, list):
-            raise DestinationUnavailableError(f"{self._whom} sends an answer of a foreign form where a list belongs.")
-        return [self._row(kind, row) for row in told]
-
-    def _row(self, kind: type[Row], told: Any) -> Row:
-        try:
-            return kind.model_validate(told)
-        except ValidationError as error:
-            places = ", ".join(".".join(map(str, e["loc"])) or "all" for e in error.errors(include_input=False)[:3])
-        raise DestinationUnavailableError(f"{self._whom} sends a {kind.__name__.lower()} of a foreign form ({places}).")
+        return self.server.rows(kind, f"rest/{what}/", **query)
 
 
 def _chosen(rows: Iterable[Titled], title: str) -> Titled | None:

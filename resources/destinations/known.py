@@ -14,11 +14,12 @@ from resources.destinations.cdcs import Cdcs
 from resources.destinations.crates import Crates
 from resources.destinations.elabftw import Elabftw
 from resources.destinations.labarchives import Labarchives
+from resources.destinations.portal import Portal
 from resources.store import STAGES
 
 GROUP = "nexuslims_pipeline.destinations"
 """Group of entry points, each a `Destination` class."""
-OWN: tuple[type[Destination], ...] = (Cdcs, Labarchives, Elabftw, Crates)
+OWN: tuple[type[Destination], ...] = (Cdcs, Labarchives, Elabftw, Crates, Portal)
 """In the order in which the strategy ``first_success`` tries them."""
 TAKEN = frozenset({"nemo", "storage", *STAGES})
 """Names of other pools and assets."""

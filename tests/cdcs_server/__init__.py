@@ -69,6 +69,8 @@ class CdcsProcess:
     full
         With linked records, by which the server gives each record an identifier of its own; and with the newer name
         of a record's content.
+    processes
+        Server processes, each with threads of its own; several only on Linux.
     """
 
     name = "cdcs"
@@ -77,8 +79,11 @@ class CdcsProcess:
     powerless_token = "decade" * 6 + "dead"
     """Of somebody who may only see what is public."""
 
-    def __init__(self, *, database: Literal["sqlite", "postgres"] = "sqlite", full: bool = False) -> None:
+    def __init__(
+        self, *, database: Literal["sqlite", "postgres"] = "sqlite", full: bool = False, processes: int = 1
+    ) -> None:
         self._python = install()
+        self._processes = processes
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         self.site = Path(tempfile.mkdtemp(prefix="cdcs-site-"))
@@ -117,10 +122,9 @@ class CdcsProcess:
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
+        command = [self._python, str(HERE / "serve.py"), str(self.port), str(self._processes)]
         with (self.site / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._python, str(HERE / "serve.py"), str(self.port)], env=self._environment, stdout=log, stderr=log
-            )
+            self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
         if not _wait(self._answers, self._process):
             raise RuntimeError(f"CDCS does not start: {(self.site / 'log').read_text()[-2000:]}")
 

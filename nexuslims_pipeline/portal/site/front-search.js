@@ -16,7 +16,7 @@
 
   class Index {
     /* months: [[name, revision, sessions], ...], newest first. */
-    constructor({ months, facets }, onNews) {
+    constructor({ months, facets, digits }, onNews) {
       this.months = months.map(([name, revision, sessions]) => ({ name, revision, sessions, parts: {}, state: {} }));
       this.total = 0;
       for (const month of this.months) {
@@ -27,7 +27,11 @@
       this.length = new Int32Array(this.total);
       this.offset = new Int16Array(this.total);
       this.datasets = new Int32Array(this.total);
-      this.facets = new Map([...facets, "date"].map((facet) => [facet, { names: [], numbers: new Map() }]));
+      this.facets = new Map(Object.entries({ ...facets, date: "facets" })
+        .map(([name, part]) => [name, { part, names: [], numbers: new Map() }]));
+      this.digits = new Int8Array(128);
+      [...digits].forEach((digit, n) => { this.digits[digit.charCodeAt(0)] = n; });
+      this.base = digits.length / 2;
       this.masks = new Map();
       this.orders = new Map();
       this.onNews = onNews;
@@ -93,6 +97,12 @@
       this.work();
     }
 
+    /* The newest months that fill a page: what is loaded before all else. */
+    newest(sessions) {
+      const many = this.months.findIndex(({ base }) => base >= sessions);
+      return many < 0 ? this.months : this.months.slice(0, many);
+    }
+
     /* Months whose part is in a state. */
     those(part, state) {
       return this.months.filter((month) => month.state[part] === state);
@@ -102,27 +112,64 @@
       return this.months.every((month) => month.state[part] === "here");
     }
 
+    isPending(part, months = this.months) {
+      return months.some((month) => ["waiting", "loading"].includes(month.state[part]));
+    }
+
     take_facets(month, content) {
-      let start = 0;
-      for (let n = 0; n < month.sessions; n += 1) {
-        start += content.start[n];
-        this.start[month.base + n] = start;
+      const { base, sessions } = month;
+      const gaps = this.unpacked(content.start);
+      let start = content.from;
+      for (let n = 0; n < sessions; n += 1) {
+        start -= gaps[n];
+        this.start[base + n] = start;
       }
-      for (const column of ["length", "offset", "datasets"]) this[column].set(content[column], month.base);
-      for (const [name, facet] of this.facets) {
-        month.parts[name] = name === "date" ? this.dates(month, facet) : filed(content[name], facet);
-      }
+      this.length.set(this.unpacked(content.length), base);
+      this.offset.set(this.unpacked(content.offset).map((minutes) => minutes - 1440), base);
+      this.datasets.set(this.unpacked(content.datasets), base);
+      this.file(month, "facets", content);
+      const date = this.facets.get("date");
+      month.parts.date = filed(...this.dates(month), date);
       this.orders.clear();
     }
 
+    take_more(month, content) {
+      this.file(month, "more", content);
+    }
+
+    file(month, part, content) {
+      for (const [name, facet] of this.facets) {
+        if (facet.part === part && name in content) month.parts[name] = filed(content[name].names, this.unpacked(content[name].of), facet);
+      }
+    }
+
+    /* Numbers of a packed column: digits from "base" on are followed by more. */
+    unpacked(text) {
+      const numbers = [];
+      let number = 0;
+      let worth = 1;
+      for (let at = 0; at < text.length; at += 1) {
+        const digit = this.digits[text.charCodeAt(at)];
+        if (digit >= this.base) {
+          number += (digit - this.base) * worth;
+          worth *= this.base;
+        } else {
+          numbers.push(number + digit * worth);
+          number = 0;
+          worth = 1;
+        }
+      }
+      return numbers;
+    }
+
     /* Each session is filed under its year and its month. */
-    dates(month, facet) {
+    dates(month) {
       const starts = this.start.subarray(month.base, month.base + month.sessions);
       const texts = Array.from(starts, (start, n) =>
         new Date((start + this.offset[month.base + n]) * 60_000).toISOString().slice(0, 7));
       const names = [...new Set(texts.flatMap((text) => [text.slice(0, 4), text]))].sort();
       const number = new Map(names.map((name, n) => [name, n]));
-      return filed({ names, of: texts.map((text) => [number.get(text.slice(0, 4)), number.get(text)]) }, facet);
+      return [names, texts.flatMap((text) => [2, number.get(text.slice(0, 4)), number.get(text)])];
     }
 
     take_rows(month, content) {
@@ -177,10 +224,10 @@
     }
 
     named(facet, names) {
-      const { numbers } = this.facets.get(facet);
+      const { numbers, part } = this.facets.get(facet);
       return {
         id: `${facet} ${[...names].sort().join("\u0000")}`,
-        part: "facets",
+        part,
         mark: ({ base, sessions, parts }, mask) => {
           const wanted = new Set([...names].map((name) => numbers.get(name)));
           const { starts, values } = parts[facet];
@@ -206,6 +253,13 @@
       return kept.mask;
     }
 
+    /* Months in which a session may meet all of some criteria, as far as is known. */
+    where(criteria) {
+      const masks = criteria.map((criterion) => this.mask(criterion));
+      return this.months.filter(({ base, sessions, state }) =>
+        state.facets !== "here" || masks.every((mask) => mask.subarray(base, base + sessions).some(Boolean)));
+    }
+
     /* ---- Searching ---- */
 
     /* Per session: how many criteria it fails, and the last of them, so that one pass serves the results, the counts
@@ -227,9 +281,9 @@
 
     /* How often each name of a facet occurs among the sessions that fail nothing but its own criterion. */
     count(facet, { fails, culprit }, own) {
-      const { names } = this.facets.get(facet);
+      const { names, part } = this.facets.get(facet);
       const counts = new Uint32Array(names.length);
-      for (const { base, sessions, parts } of this.those("facets", "here")) {
+      for (const { base, sessions, parts } of this.those(part, "here")) {
         const { starts, values } = parts[facet];
         for (let n = 0; n < sessions; n += 1) {
           if (fails[base + n] > 1 || (fails[base + n] === 1 && culprit[base + n] !== own)) continue;
@@ -318,7 +372,7 @@
   }
 
   /* Names of a shard as numbers of all names, session by session: values[starts[n]] up to values[starts[n + 1]]. */
-  function filed({ names, of }, facet) {
+  function filed(names, of, facet) {
     const numbers = names.map((name) => {
       if (!facet.numbers.has(name)) {
         facet.numbers.set(name, facet.names.length);
@@ -326,9 +380,13 @@
       }
       return facet.numbers.get(name);
     });
-    const starts = new Uint32Array(of.length + 1);
-    of.forEach((each, n) => { starts[n + 1] = starts[n] + (typeof each === "number" ? 1 : each.length); });
-    return { starts, values: Uint32Array.from(of.flat(), (n) => numbers[n]) };
+    const starts = [0];
+    const values = [];
+    for (let at = 0; at < of.length; at += 1 + of[at]) {
+      for (let n = 1; n <= of[at]; n += 1) values.push(numbers[of[at + n]]);
+      starts.push(values.length);
+    }
+    return { starts: Uint32Array.from(starts), values: Uint32Array.from(values) };
   }
 
   /* 2 where the title has the term, 1 where only the rest has it. */

@@ -19,7 +19,7 @@
     instrument: "Instrument", person: "Person", date: "Date", dataset_type: "Dataset type", data_type: "Data type",
     element: "Element", sample: "Sample", project: "Project", format: "Format", extension: "File type",
   };
-  const CLOSED = new Set(["sample", "project", "format", "extension"]);
+  const SETTLED = new Set(["here", "failed", "outdated"]); // states of a shard that waits for nothing
   const EXAMPLES = [
     ["grain boundary", "words in titles, motivations, people, samples, file names"],
     ['"grain boundary"', "words in this order"],
@@ -35,7 +35,7 @@
   const $ = (id) => document.getElementById(id);
   const start = JSON.parse($("start").textContent);
   const vocabulary = new Vocabulary(start);
-  const index = new window.NexusIndex(start, later(render));
+  const index = new window.NexusIndex(start, seldom(render, 150));
   const number = new Intl.NumberFormat("en");
   const count = (many, one, more = `${one}s`) => `${number.format(many)} ${many === 1 ? one : more}`;
 
@@ -58,16 +58,18 @@
     return made;
   }
 
-  /* At most one call per frame, however much news there is. A hidden tab draws no frames, hence the timer. */
-  function later(call) {
+  /* A call for any amount of news: soon, and then again only after as long a wait as leaves time for other things. */
+  function seldom(call, wait) {
     let isDue = false;
+    let done = 0;
     return () => {
       if (isDue) return;
       isDue = true;
       setTimeout(() => {
         isDue = false;
         call();
-      }, 16);
+        done = performance.now();
+      }, Math.max(0, done + wait - performance.now()));
     };
   }
 
@@ -159,17 +161,29 @@
 
   const without = ({ from, to }) => `${state.text.slice(0, from).trimEnd()} ${state.text.slice(to).trimStart()}`.trim();
 
-  /* Months and parts that the present search needs. */
+  /* Parts of the index that the present search needs. */
   function needs(wanted) {
     const parts = new Set(["facets", ...wanted.map(({ part }) => part)]);
     if (state.sort === "title") parts.add("rows");
     return parts;
   }
 
+  /* Have what is needed loaded: first what the first page shows; of the rest, what dates that were typed leave. */
+  function load(parts, months) {
+    const newest = index.newest(PER_PAGE);
+    index.want("facets", newest);
+    index.want("rows", newest);
+    if (index.isPending("facets", newest) || index.isPending("rows", newest)) return;
+    index.want("facets");
+    for (const part of parts) index.want(part, months);
+    if ([...document.querySelectorAll("#filters details[open]")].some(({ dataset }) => dataset.part === "more")) index.want("more");
+  }
+
   function render() {
     const wanted = criteria();
     const parts = needs(wanted);
-    for (const part of parts) index.want(part);
+    const months = index.where(wanted.filter(({ item }) => item?.kind === "date"));
+    load(parts, months);
     const found = index.filter(wanted);
     results = index.sorted(found, state.sort, wanted.filter(({ item }) => item?.kind === "words"));
     const pages = Math.max(1, Math.ceil(results.length / PER_PAGE));
@@ -183,7 +197,7 @@
       renderSparklines(wanted, found);
       renderHits(shown, wanted);
     });
-    renderCount(parts, wanted, found);
+    renderCount(parts, months, wanted, found);
     renderTrouble(parts);
     $("pager").hidden = pages < 2;
     $("place").textContent = `Page ${number.format(page)} of ${number.format(pages)}`;
@@ -241,7 +255,7 @@
 
   function renderFacet(facet, names) {
     const box = $(`facet-${facet}`) ?? newFacet(facet);
-    box.hidden = names.length === 0;
+    box.hidden = names.length === 0 && index.isHere(box.dataset.part);
     const isAll = opened.has(facet);
     const needle = isAll ? fold(looked.get(facet) ?? "") : "";
     const fitting = needle ? names.filter(({ name, isChosen }) => isChosen || fold(name).includes(needle)) : names;
@@ -260,7 +274,8 @@
   }
 
   function newFacet(facet) {
-    const box = element("details", { id: `facet-${facet}`, open: !CLOSED.has(facet) || state.chosen.has(facet) },
+    const { part } = index.facets.get(facet);
+    const box = element("details", { id: `facet-${facet}`, "data-part": part, on: { toggle: render }, open: part === "facets" || state.chosen.has(facet) },
       element("summary", {}, FACETS[facet]),
       element("input", { type: "search", id: `look-${facet}`, hidden: true, placeholder: "Find …", "aria-label": `Find in ${FACETS[facet]}`, on: {
         input: (event) => {
@@ -303,14 +318,14 @@
     const { names } = index.facets.get("instrument");
     $("activity").hidden = names.length === 0;
     if (!names.length) return;
-    const { bars, first, width, days } = activity(found, own, names.length);
+    const { bars, first, last, width, days } = activity(found, own, names.length);
     const totals = bars.map((each) => each.reduce((sum, n) => sum + n, 0));
     const all = index.count("instrument", { fails: new Uint8Array(index.total), culprit: [] }, -1);
     const shown = names.map((name, n) => ({ name, n })).sort((a, b) => all[b.n] - all[a.n] || (a.name < b.name ? -1 : 1)).slice(0, MOST_SPARKLINES);
     $("sparklines").replaceChildren(...shown.map(({ name, n }) => sparkline(name, n, bars[n], totals[n], width)));
     const more = names.length > shown.length ? ` The ${shown.length} busiest of ${names.length} instruments.` : "";
     const each = days === 1 ? "a day" : `${days} days`;
-    $("sparkline-axis").textContent = `${dayText(first)} to ${dayText(first + days * width - 1)}, a bar for ${each}.${more}`;
+    $("sparkline-axis").textContent = `${dayText(first)} to ${dayText(last)}, a bar for ${each}.${more}`;
   }
 
   /* Sessions of each instrument over the time that the whole index covers, in bars of as many days as are needed. */
@@ -330,7 +345,7 @@
         for (let at = starts[n]; at < starts[n + 1]; at += 1) bars[values[at]][bar] += 1;
       }
     }
-    return { bars, first, width, days };
+    return { bars, first, last, width, days };
   }
 
   function sparkline(name, n, bars, total, width) {
@@ -362,7 +377,7 @@
     if (!row) return element("li", { className: "hit", "aria-busy": "true" }, element("p", { className: "muted" }, "Loading …"));
     const page = `${start.pages}/${row.key.slice(0, 4)}/${row.key}.html`;
     const people = index.names("person", each).join(", ");
-    const samples = index.names("sample", each);
+    const { samples } = row;
     const elements = index.names("element", each);
     return element("li", { className: "hit" },
       thumbnail(row, page),
@@ -372,7 +387,7 @@
           element("span", {}, ...marked(index.names("instrument", each).join(", "), terms)),
           people && element("span", {}, ...marked(people, terms)),
           ...time(each),
-          ...index.names("project", each).map((project) => element("span", {}, ...marked(project, terms))),
+          row.project && element("span", {}, ...marked(row.project, terms)),
         ])),
         row.motivation && element("p", { className: "motivation", title: row.motivation }, ...marked(row.motivation, terms)),
         samples.length || elements.length ? element("p", { className: "facts" }, ...spaced([
@@ -469,23 +484,23 @@
     };
   }
 
-  function renderCount(parts, wanted, found) {
-    const pending = [...parts].some((part) => index.months.some((month) => ["waiting", "loading"].includes(month.state[part])));
-    const read = index.months.filter((month) => [...parts].every((part) => month.state[part] === "here"))
-      .reduce((sum, { sessions }) => sum + sessions, 0);
+  function renderCount(parts, months, wanted, found) {
+    const settled = (month) => [...parts].every((part) => SETTLED.has(month.state[part]));
+    const open = months.filter((month) => !settled(month));
     const isWhole = wanted.length === 0 && index.isHere("facets");
     let text = isWhole ? count(results.length, "session") : `${number.format(results.length)} of ${count(index.total, "session")}`;
-    if (pending) text += ` so far; ${number.format(read)} searched …`;
+    if (open.length) text += ` so far; ${number.format(index.total - open.reduce((sum, { sessions }) => sum + sessions, 0))} searched …`;
     $("count").textContent = text;
-    $("hits").setAttribute("aria-busy", pending);
-    if (!pending) announce(text);
-    renderNothing(pending, wanted, found);
+    $("hits").setAttribute("aria-busy", open.length > 0);
+    if (!open.length) announce(text);
+    renderNothing(parts, open.length > 0, wanted, found);
   }
 
-  function renderNothing(pending, wanted, { fails, culprit }) {
+  function renderNothing(parts, isPending, wanted, { fails, culprit }) {
     const box = $("nothing");
-    box.hidden = pending || results.length > 0;
+    box.hidden = isPending || results.length > 0;
     if (box.hidden) return;
+    for (const part of parts) index.want(part); // the hints are of all months
     if (index.total === 0) {
       box.replaceChildren(element("h3", {}, "No session is in this portal yet"),
         element("p", {}, "A session appears here as soon as its record is built. This page need only be loaded again."));
@@ -555,9 +570,9 @@
 
   function begin() {
     $("portal").hidden = false;
-    $("examples").append(element("dl", {}, ...EXAMPLES.flatMap(([text, words]) => [
+    $("examples").append(element("dl", {}, ...EXAMPLES.map(([text, words]) => element("div", {},
       element("dt", {}, element("button", { type: "button", on: { click: () => go({ text }) } }, text)), element("dd", {}, words),
-    ])), element("p", {}, "Words and conditions are all to be met. Of several names chosen in one filter, one suffices."));
+    ))), element("p", {}, "Words and conditions are all to be met. Of several names chosen in one filter, one suffices."));
     $("query").addEventListener("input", (event) => go({ text: event.target.value }, true));
     $("query").addEventListener("focus", () => index.want("words"), { once: true });
     $("sort").addEventListener("change", (event) => go({ sort: event.target.value }));
@@ -567,9 +582,12 @@
       const isOpen = $("filters").classList.toggle("open");
       $("filters-toggle").setAttribute("aria-expanded", isOpen);
     });
+    $("skip").addEventListener("click", (event) => {
+      event.preventDefault(); // the address tells the search
+      $("results").focus();
+    });
     document.addEventListener("keydown", onKey);
     window.addEventListener("popstate", goBack);
-    window.addEventListener("hashchange", goBack);
     goBack();
   }
 

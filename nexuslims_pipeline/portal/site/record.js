@@ -242,17 +242,18 @@
     return dialog;
   }
 
-  function valueRow({ name, value, unit, remark }) {
-    const doubt = remark ? [make("span", { className: "nx-doubt" }, remark)] : [];
-    return make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value), make("td", {}, unit), make("td", {}, ...doubt));
+  function valueRow({ name, value, unit, remark }, remarks) {
+    const doubt = remarks ? [make("td", { className: "nx-doubt" }, remark)] : [];
+    return make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, value), make("td", {}, unit), ...doubt);
   }
 
   /** A table of values in named groups, with a field that filters it. */
   function valueTable(groups, wanted) {
-    const head = ["Parameter", "Value", "Unit", "Remark"].map((name) => make("th", { scope: "col" }, name));
+    const remarks = groups.some(([, values]) => values.some(({ remark }) => remark));
+    const head = ["Parameter", "Value", "Unit", ...(remarks ? ["Remark"] : [])].map((name) => make("th", { scope: "col" }, name));
     const bodies = groups.map(([title, values]) => {
-      const heading = make("tr", { className: "nx-group" }, make("th", { colSpan: 4, scope: "colgroup" }, title));
-      return make("tbody", {}, ...(groups.length > 1 ? [heading] : []), ...values.map(valueRow));
+      const heading = make("tr", { className: "nx-group" }, make("th", { colSpan: head.length, scope: "colgroup" }, title));
+      return make("tbody", {}, ...(groups.length > 1 ? [heading] : []), ...values.map((value) => valueRow(value, remarks)));
     });
     const field = make("input", { type: "search", placeholder: "Name, value, unit …", "aria-label": "Filter values", value: wanted });
     const count = make("output", { "aria-live": "polite" });
@@ -281,7 +282,7 @@
   }
 
   function facts(dataset) {
-    const link = (address, label) => (address ? [make("a", { href: address }, label), " "] : []);
+    const link = (address, label) => (address ? [make("a", { href: address }, label)] : []);
     const told = [
       ["File", [dataset.location ? decoded(dataset.location) : dataset.name]],
       ["Description", [dataset.description]],
@@ -290,7 +291,9 @@
       ["Links", [...link(dataset.raw, "Raw file"), ...link(dataset.sidecar, "Metadata (JSON)"), ...link(dataset.preview, "Preview")]],
     ];
     const known = told.filter(([, parts]) => parts.some(Boolean));
-    return make("dl", {}, ...known.map(([name, parts]) => make("div", {}, make("dt", {}, name), make("dd", {}, ...parts))));
+    const list = make("dl", {}, ...known.map(([name, parts]) => make("div", {}, make("dt", {}, name), make("dd", {}, ...parts))));
+    const picture = dataset.preview ? [make("img", { src: dataset.preview, alt: `Preview of ${dataset.name}` })] : [];
+    return make("div", { className: "nx-facts" }, list, ...picture);
   }
 
   /** All that is known of a dataset, with steps to its neighbours in the listing. */
@@ -559,12 +562,12 @@
     to?.row.querySelector(control).focus();
   }
 
-  /** CDCS serves the XML of the record that it shows, and tells its number in the page. */
+  /** CDCS serves the XML of the record that its page shows, "…/data?id=5". */
   function linkXmlOfCdcs(article, tools) {
-    const number = document.getElementById("data_id")?.textContent.trim() ?? "";
-    if (article.querySelector(".nx-xml") || !/^\d+$/.test(number)) return;
+    const number = new URLSearchParams(location.search).get("id") ?? "";
+    if (article.querySelector(".nx-xml") || !location.pathname.endsWith("/data") || !/^\d+$/.test(number)) return;
     const href = new URL(`rest/data/download/${number}/`, location.href).href;
-    tools.append(make("a", { className: "nx-xml", href, download: `${article.dataset.key}.xml` }, "Record (XML)"));
+    tools.prepend(make("a", { className: "nx-xml", href, download: `${article.dataset.key}.xml` }, "Record (XML)"));
   }
 
   function start(article) {

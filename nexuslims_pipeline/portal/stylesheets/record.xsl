@@ -23,10 +23,6 @@
   <xsl:param name="style"/>
   <xsl:param name="script"/>
 
-  <xsl:key name="dataset-of-type" match="nx:dataset" use="@type"/>
-  <xsl:key name="dataset-of-activity-and-type" match="nx:dataset" use="concat(generate-id(..), ' ', @type)"/>
-  <xsl:key name="kind-in-activity" match="nx:setup/nx:param[@name = 'Data Type'] | nx:dataset/nx:meta[@name = 'Data Type']"
-           use="concat(generate-id(../..), ' ', .)"/>
   <xsl:key name="sample" match="nx:sample" use="@id"/>
 
   <xsl:variable name="record" select="/nx:Experiment"/>
@@ -39,8 +35,12 @@
       <xsl:otherwise><xsl:value-of select="substring($activities/nx:startTime, 1, 10)"/></xsl:otherwise>
     </xsl:choose>
   </xsl:variable>
+  <!-- The offset in which the record gives its times, and the seconds by which it is ahead of UTC. -->
+  <xsl:variable name="zone" select="substring($start, 20)"/>
+  <xsl:variable name="ahead" select="date:seconds(concat(substring($start, 1, 19), 'Z')) - date:seconds($start)"/>
   <xsl:variable name="refused" select="$record/nx:notes/nx:entry/nx:table/nx:rows/nx:row[nx:cell/@colid = 'reason']"/>
-  <!-- By child steps only: libxml2 merges the results of "//" in quadratic time. -->
+  <!-- Here and where all datasets are gone through: by child steps, without unions and keys. libxml2 takes quadratic
+       time for "//" and for putting the nodes of a union into their order. -->
   <xsl:variable name="doubted" select="count($activities/nx:setup/nx:param[@warning = 'true' or @warning = '1']) + count($activities/nx:dataset/nx:meta[@warning = 'true' or @warning = '1'])"/>
 
   <!-- Seconds since 1970 between which the session's time line runs. -->
@@ -96,6 +96,7 @@
   <xsl:template match="nx:Experiment" mode="header">
     <header class="nx-header">
       <h1 dir="auto">
+        <xsl:if test="string-length(nx:title) &gt; 200"><xsl:attribute name="title"><xsl:value-of select="nx:title"/></xsl:attribute></xsl:if>
         <xsl:choose>
           <xsl:when test="normalize-space(nx:title) != ''"><xsl:value-of select="nx:title"/></xsl:when>
           <xsl:otherwise>Session without a title</xsl:otherwise>
@@ -127,14 +128,13 @@
       </xsl:if>
       <ul class="nx-counts" aria-label="Counts">
         <li><xsl:call-template name="counted"><xsl:with-param name="count" select="count($activities/nx:dataset)"/><xsl:with-param name="what" select="'dataset'"/></xsl:call-template></li>
-        <xsl:for-each select="$activities/nx:dataset[generate-id() = generate-id(key('dataset-of-type', @type)[1])]">
-          <xsl:sort select="count(key('dataset-of-type', @type))" data-type="number" order="descending"/>
-          <li class="nx-tag" data-type="{@type}">
-            <xsl:call-template name="type"/>
-            <xsl:text> </xsl:text>
-            <xsl:value-of select="count(key('dataset-of-type', @type))"/>
-          </li>
-        </xsl:for-each>
+        <xsl:call-template name="count-of-type"><xsl:with-param name="type" select="'Image'"/></xsl:call-template>
+        <xsl:call-template name="count-of-type"><xsl:with-param name="type" select="'Spectrum'"/></xsl:call-template>
+        <xsl:call-template name="count-of-type"><xsl:with-param name="type" select="'SpectrumImage'"/></xsl:call-template>
+        <xsl:call-template name="count-of-type"><xsl:with-param name="type" select="'Diffraction'"/></xsl:call-template>
+        <xsl:call-template name="count-of-type"><xsl:with-param name="type" select="'Notes'"/></xsl:call-template>
+        <xsl:call-template name="count-of-type"><xsl:with-param name="type" select="'Misc'"/></xsl:call-template>
+        <xsl:call-template name="count-of-type"><xsl:with-param name="type" select="'Unknown'"/></xsl:call-template>
         <li>
           <xsl:call-template name="counted">
             <xsl:with-param name="count" select="count($activities)"/>
@@ -183,18 +183,24 @@
     </xsl:choose>
   </xsl:template>
 
-  <!-- The offset in which all times of the record are written. -->
   <xsl:template name="zone">
-    <xsl:variable name="offset" select="substring($start, 20)"/>
-    <xsl:if test="$offset != ''">
+    <xsl:if test="$zone != ''">
       <xsl:text> </xsl:text>
       <span class="nx-zone">
         <xsl:choose>
-          <xsl:when test="$offset = 'Z' or $offset = '+00:00'">UTC</xsl:when>
-          <xsl:otherwise>UTC<xsl:value-of select="translate($offset, '-', '−')"/></xsl:otherwise>
+          <xsl:when test="$zone = 'Z' or $zone = '+00:00'">UTC</xsl:when>
+          <xsl:otherwise>UTC<xsl:value-of select="translate($zone, '-', '−')"/></xsl:otherwise>
         </xsl:choose>
       </span>
     </xsl:if>
+  </xsl:template>
+
+  <xsl:template name="count-of-type">
+    <xsl:param name="type"/>
+    <xsl:variable name="of-type" select="$activities/nx:dataset[@type = $type]"/>
+    <xsl:for-each select="$of-type[1]">
+      <li class="nx-tag" data-type="{$type}"><xsl:call-template name="type"/><xsl:value-of select="concat(' ', count($of-type))"/></li>
+    </xsl:for-each>
   </xsl:template>
 
   <!-- Name of a dataset's type; context: dataset. -->
@@ -366,11 +372,10 @@
   <!-- Marks of the hours, by the clock where the instrument stands. -->
   <xsl:template name="marks">
     <xsl:param name="step"/>
-    <xsl:param name="offset" select="date:seconds(concat(substring($start, 1, 19), 'Z')) - date:seconds($start)"/>
-    <xsl:param name="at" select="ceiling(($from + $offset) div $step) * $step - $offset"/>
+    <xsl:param name="at" select="ceiling(($from + $ahead) div $step) * $step - $ahead"/>
     <xsl:if test="$at &lt;= $to">
       <xsl:variable name="x" select="format-number(100 * ($at - $from) div $span, '0.###')"/>
-      <xsl:variable name="clock" select="($at + $offset) mod 86400"/>
+      <xsl:variable name="clock" select="($at + $ahead) mod 86400"/>
       <line class="nx-hour" x1="{$x}%" x2="{$x}%" y1="18" y2="42"/>
       <text class="nx-hour" y="56">
         <xsl:attribute name="x">
@@ -388,13 +393,12 @@
           </xsl:choose>
         </xsl:attribute>
         <xsl:choose>
-          <xsl:when test="$step &gt;= 86400"><xsl:value-of select="substring(date:add('1970-01-01T00:00:00Z', date:duration($at + $offset)), 6, 5)"/></xsl:when>
+          <xsl:when test="$step &gt;= 86400"><xsl:value-of select="substring(date:add('1970-01-01T00:00:00Z', date:duration($at + $ahead)), 6, 5)"/></xsl:when>
           <xsl:otherwise><xsl:value-of select="concat(format-number(floor($clock div 3600), '00'), ':', format-number(floor($clock mod 3600 div 60), '00'))"/></xsl:otherwise>
         </xsl:choose>
       </text>
       <xsl:call-template name="marks">
         <xsl:with-param name="step" select="$step"/>
-        <xsl:with-param name="offset" select="$offset"/>
         <xsl:with-param name="at" select="$at + $step"/>
       </xsl:call-template>
     </xsl:if>
@@ -435,7 +439,7 @@
             <xsl:text>%</xsl:text>
           </xsl:attribute>
         </rect>
-        <xsl:if test="100 * ($limit - $begin) div $span &gt; 3">
+        <xsl:if test="100 * ($limit - $begin) div $span &gt; 2">
           <text x="{format-number($left, '0.###')}%" y="13"><xsl:value-of select="position()"/></text>
         </xsl:if>
       </a>
@@ -472,16 +476,26 @@
 
   <!-- Kinds of data in an activity; context: activity. -->
   <xsl:template name="kinds">
-    <xsl:variable name="known" select="(nx:setup/nx:param | nx:dataset/nx:meta)[@name = 'Data Type'][generate-id() = generate-id(key('kind-in-activity', concat(generate-id(../..), ' ', .))[1])]"/>
-    <xsl:for-each select="$known">
-      <xsl:if test="position() &gt; 1">, </xsl:if>
-      <xsl:value-of select="translate(., '_', ' ')"/>
-    </xsl:for-each>
-    <xsl:if test="not($known)">
-      <xsl:for-each select="nx:dataset[generate-id() = generate-id(key('dataset-of-activity-and-type', concat(generate-id(..), ' ', @type))[1])]">
-        <xsl:if test="position() &gt; 1">, </xsl:if>
-        <xsl:call-template name="type"/>
-      </xsl:for-each>
+    <xsl:variable name="shared" select="nx:setup/nx:param[@name = 'Data Type']"/>
+    <xsl:choose>
+      <xsl:when test="$shared"><xsl:value-of select="translate($shared, '_', ' ')"/></xsl:when>
+      <xsl:otherwise>
+        <xsl:call-template name="each-once"><xsl:with-param name="kinds" select="nx:dataset/nx:meta[@name = 'Data Type']"/></xsl:call-template>
+      </xsl:otherwise>
+    </xsl:choose>
+  </xsl:template>
+
+  <xsl:template name="each-once">
+    <xsl:param name="kinds"/>
+    <xsl:param name="seen" select="'|'"/>
+    <xsl:variable name="next" select="$kinds[not(contains($seen, concat('|', ., '|')))][1]"/>
+    <xsl:if test="$next and string-length($seen) &lt; 300">
+      <xsl:if test="$seen != '|'">, </xsl:if>
+      <xsl:value-of select="translate($next, '_', ' ')"/>
+      <xsl:call-template name="each-once">
+        <xsl:with-param name="kinds" select="$kinds"/>
+        <xsl:with-param name="seen" select="concat($seen, $next, '|')"/>
+      </xsl:call-template>
     </xsl:if>
   </xsl:template>
 
@@ -489,6 +503,7 @@
 
   <xsl:template match="nx:acquisitionActivity">
     <xsl:variable name="number" select="position()"/>
+    <xsl:variable name="shared-kind" select="string(nx:setup/nx:param[@name = 'Data Type'])"/>
     <section class="nx-activity" id="nx-activity-{$number}" aria-labelledby="nx-heading-{$number}">
       <h2 id="nx-heading-{$number}">
         <xsl:text>Activity </xsl:text><xsl:value-of select="$number"/>
@@ -522,15 +537,20 @@
           <div class="nx-tables">
             <!-- Long listings in parts: the browser lays out those in view only. -->
             <xsl:for-each select="nx:dataset[position() mod 100 = 1]">
-              <table class="nx-datasets" aria-labelledby="nx-heading-{$number}">
+              <table aria-labelledby="nx-heading-{$number}">
+                <xsl:attribute name="class">
+                  <xsl:text>nx-datasets</xsl:text>
+                  <xsl:if test="last() &gt; 1"> nx-part</xsl:if>
+                </xsl:attribute>
                 <thead>
                   <tr><th scope="col">Name</th><th scope="col">Time</th><th scope="col">Type</th><th scope="col">Data type</th><th scope="col">Role</th><th scope="col">Format</th><th scope="col">Details</th></tr>
                 </thead>
                 <tbody>
                   <xsl:variable name="before" select="100 * (position() - 1)"/>
-                  <xsl:for-each select=". | following-sibling::nx:dataset[position() &lt; 100]">
+                  <xsl:for-each select="../nx:dataset[position() &gt; $before and position() &lt;= $before + 100]">
                     <xsl:call-template name="dataset">
                       <xsl:with-param name="id" select="concat('nx-', $number, '-', $before + position())"/>
+                      <xsl:with-param name="shared-kind" select="$shared-kind"/>
                     </xsl:call-template>
                   </xsl:for-each>
                 </tbody>
@@ -565,9 +585,9 @@
 
   <xsl:template name="dataset">
     <xsl:param name="id"/>
+    <xsl:param name="shared-kind"/>
     <xsl:variable name="time" select="nx:meta[@name = 'Creation Time']"/>
-    <xsl:variable name="kind" select="nx:meta[@name = 'Data Type'] | ../nx:setup/nx:param[@name = 'Data Type']"/>
-    <xsl:variable name="doubts" select="count(nx:meta[@warning = 'true' or @warning = '1'])"/>
+    <xsl:variable name="doubts" select="count(nx:meta/@warning[. = 'true' or . = '1'])"/>
     <tr id="{$id}">
       <th scope="row">
         <xsl:choose>
@@ -582,17 +602,10 @@
         <xsl:if test="$doubts"><small class="nx-doubt">⚠ <xsl:value-of select="$doubts"/> doubtful</small></xsl:if>
       </th>
       <td>
-        <xsl:if test="$time">
-          <time datetime="{$time}">
-            <xsl:choose>
-              <xsl:when test="substring($time, 1, 10) = $day"><xsl:value-of select="substring($time, 12, 8)"/></xsl:when>
-              <xsl:otherwise><xsl:value-of select="concat(substring($time, 1, 10), ' ', substring($time, 12, 8))"/></xsl:otherwise>
-            </xsl:choose>
-          </time>
-        </xsl:if>
+        <xsl:if test="$time"><xsl:call-template name="clock"><xsl:with-param name="time" select="string($time)"/></xsl:call-template></xsl:if>
       </td>
       <td><span class="nx-tag" data-type="{@type}"><xsl:call-template name="type"/></span></td>
-      <td><xsl:value-of select="translate($kind, '_', ' ')"/></td>
+      <td><xsl:value-of select="translate(concat($shared-kind, nx:meta[@name = 'Data Type']), '_', ' ')"/></td>
       <td><xsl:value-of select="@role"/></td>
       <td><xsl:value-of select="nx:format"/></td>
       <td class="nx-more">
@@ -614,6 +627,22 @@
         </xsl:if>
       </td>
     </tr>
+  </xsl:template>
+
+  <!-- When a dataset was made, by the session's clock, with the date where it is another day. -->
+  <xsl:template name="clock">
+    <xsl:param name="time"/>
+    <xsl:variable name="offset" select="substring($time, 20)"/>
+    <xsl:variable name="here">
+      <xsl:choose>
+        <xsl:when test="$offset = $zone or $offset = '' or not(date:seconds($time) = date:seconds($time))"><xsl:value-of select="$time"/></xsl:when>
+        <xsl:otherwise><xsl:value-of select="date:add('1970-01-01T00:00:00Z', date:duration(date:seconds($time) + $ahead))"/></xsl:otherwise>
+      </xsl:choose>
+    </xsl:variable>
+    <time datetime="{$time}">
+      <xsl:if test="substring($here, 1, 10) != $day"><xsl:value-of select="concat(substring($here, 1, 10), ' ')"/></xsl:if>
+      <xsl:value-of select="substring($here, 12, 8)"/>
+    </time>
   </xsl:template>
 
   <!-- Whether the sidecar's name follows from the file's: that of a very long one has a digest in it. -->
