@@ -31,8 +31,9 @@ SUBJECTS = (
 VERBS = ("Survey of", "Tilt series of", "EELS of", "EDS map of", "High resolution of", "In-situ heating of", "Check of")
 MATERIALS = {
     "steel": ("C", "Cr", "Fe", "Ni"), "NMC 811": ("Li", "O", "Mn", "Co", "Ni"), "SrTiO3": ("O", "Ti", "Sr"),
-    "GaN": ("N", "Ga"), "Al 7075": ("Mg", "Al", "Cu", "Zn"), "CsPbBr3": ("Br", "Cs", "Pb"), "Pt/CeO2": ("O", "Ce", "Pt"),
-    "Ti-6Al-4V": ("Al", "Ti", "V"), "WC-Co": ("C", "Co", "W"), "BaTiO3": ("O", "Ti", "Ba"), "Si": ("Si",),
+    "GaN": ("N", "Ga"), "Al 7075": ("Mg", "Al", "Cu", "Zn"), "CsPbBr3": ("Br", "Cs", "Pb"),
+    "Pt/CeO2": ("O", "Ce", "Pt"), "Ti-6Al-4V": ("Al", "Ti", "V"), "WC-Co": ("C", "Co", "W"),
+    "BaTiO3": ("O", "Ti", "Ba"), "Si": ("Si",),
 }  # fmt: skip
 MOTIVATIONS = (
     "The last batch cracked after annealing; to see whether the boundaries are decorated before we change the furnace.",
@@ -43,13 +44,15 @@ MOTIVATIONS = (
 )
 INSTRUMENTS: Final = (
     ("Titan-STEM", "Titan STEM", "TEM"), ("Talos-TEM", "Talos F200X", "TEM"), ("ARM-200", "JEOL ARM200F", "TEM"),
-    ("Quanta-SEM", "Quanta 200 SEM", "SEM"), ("Helios-FIB", "Helios 5 FIB", "SEM"), ("Gemini", "Zeiss Gemini 500", "SEM"),
+    ("Quanta-SEM", "Quanta 200 SEM", "SEM"), ("Helios-FIB", "Helios 5 FIB", "SEM"), ("Gemini", "Gemini 500", "SEM"),
     ("Tecnai", "Tecnai T12", "TEM"), ("Mira", "Tescan Mira 3", "SEM"),
 )  # fmt: skip
 TECHNIQUES = {
-    "TEM": (("Image", "TEM_Imaging", "dm3"), ("Image", "STEM_Imaging", "emd"), ("Diffraction", "TEM_Diffraction", "dm3"),
-            ("Spectrum", "TEM_EELS", "dm4"), ("SpectrumImage", "STEM_EDS", "emd")),
-    "SEM": (("Image", "SEM_Imaging", "tif"), ("Spectrum", "EDS_Spectrum", "msa"), ("SpectrumImage", "EBSD_Mapping", "h5oina")),
+    "TEM": (("Image", "TEM_Imaging", "dm3"), ("Image", "STEM_Imaging", "emd"),
+            ("Diffraction", "TEM_Diffraction", "dm3"), ("Spectrum", "TEM_EELS", "dm4"),
+            ("SpectrumImage", "STEM_EDS", "emd")),
+    "SEM": (("Image", "SEM_Imaging", "tif"), ("Spectrum", "EDS_Spectrum", "msa"),
+            ("SpectrumImage", "EBSD_Mapping", "h5oina")),
 }  # fmt: skip
 FORMATS = {
     "dm3": "DigitalMicrograph DM3", "dm4": "DigitalMicrograph DM4", "emd": "Velox EMD", "tif": "FEI/Thermo TIFF",

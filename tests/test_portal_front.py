@@ -4,6 +4,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -20,8 +21,10 @@ from playwright.sync_api import Page, expect
 from benchmarks.portal import summaries, write_portal
 from nexuslims_pipeline.metadata.fields import FIELDS
 from nexuslims_pipeline.metadata.units import quantity, unit_of
-from nexuslims_pipeline.portal.index import PortalIndex, folded
+from nexuslims_pipeline.portal.index import PortalIndex
 from nexuslims_pipeline.portal.quantities import DIMENSIONS, quantities
+from nexuslims_pipeline.portal.shards import folded
+from nexuslims_pipeline.portal.summary import NUMBERS as NAMES_OF_NUMBERS
 from nexuslims_pipeline.portal.summary import Summary
 
 __all__ = ["chromium", "opened"]
@@ -49,7 +52,12 @@ def session(event: int, title: str, start: str, **fields: Any) -> Summary:
     return Summary.model_validate(usual | fields)
 
 
-SEM = {"instrument_id": "Quanta", "instrument": "Quanta SEM", "data_types": {"SEM_Imaging": 9}, "extensions": {"tif": 9}}
+SEM = {
+    "instrument_id": "Quanta",
+    "instrument": "Quanta SEM",
+    "data_types": {"SEM_Imaging": 9},
+    "extensions": {"tif": 9},
+}
 GRAINS = session(
     1, "Grain boundaries of steel", "2026-03-14T23:30:00-07:00",
     samples=("weld A",), elements=("Cr", "Fe"), motivation="To see where it cracks.",
@@ -122,7 +130,7 @@ def counts(page: Page, facet: str) -> dict[str, int]:
     }
 
 
-def choose(page: Page, facet: str, name: str, isolated: bool = True) -> None:
+def choose(page: Page, facet: str, name: str) -> None:
     page.locator(f"#facet-{facet} label", has=page.get_by_text(name, exact=True)).locator("input").click()
     ready(page)
 
@@ -149,7 +157,7 @@ TEXTS = {
     "Fe Cr": (GRAINS,),
     "haadf": (GRAINS,),
     "tif": (CRACKS, PLAIN),
-    "velox": (GRAINS, FILMS),
+    "velox": (GRAINS, FILMS, PLAIN),
     "oxides": (GRAINS,),
     "nemo-3": (CRACKS,),
     "sem_imaging": (CRACKS, PLAIN),
@@ -228,12 +236,13 @@ def test_every_unit_of_every_field_is_read_as_pint_reads_it(page: Page) -> None:
     """Each spelling of each unit that a field may have, all in one batch."""
     asked, expected = [], []
     tables = quantities()
-    for (name, display, number, _, _), field in zip(tables["fields"], map(FIELDS.get, FIELDS_WITH_NUMBERS), strict=True):
+    for (name, display, number, _, _), field in zip(
+        tables["fields"], map(FIELDS.__getitem__, NAMES_OF_NUMBERS), strict=True
+    ):
         dimension, (_, told) = DIMENSIONS[number], tables["dimensions"][number]
         bases = {unit: base for base, units in dimension.units.items() for unit in units}
         for unit, (_, _, _, spellings) in zip(bases, told, strict=True):
             value = 3.75 if unit not in {"°C", "°F"} else -12.5
-            assert field is not None
             same = next(base for base, units in dimension.units.items() if (field.unit or "dimensionless") in units)
             base = quantity(value, unit).m_as(unit_of(bases[unit]))  # a volt counts as an electronvolt
             wanted = quantity(base, same).m_as(unit_of(field.unit or "dimensionless"))
@@ -248,18 +257,16 @@ def test_every_unit_of_every_field_is_read_as_pint_reads_it(page: Page) -> None:
         asked,
     )
 
-    assert len(asked) > 2000
+    assert len(asked) > 1000
     for text, items, (name, wanted) in zip(asked, read, expected, strict=True):
         assert [item["kind"] for item in items] == ["number"], text
         (low,) = [field["low"] for field in items[0]["fields"] if field["name"] == name]
         assert low == pytest.approx(float(wanted), rel=1e-9), text
 
 
-FIELDS_WITH_NUMBERS = [name for name, *_ in quantities()["fields"]]
-pieces = st.sampled_from(
-    "80 to 200 kV < > ≤ - .. nm 1e-4 1,5 2026 2026-03-01 march last month since pixel mag dwell \" 50k ° 1/nm − x × µ é '"
-    .split()
-) | st.text(max_size=8)  # fmt: skip
+PIECES = """80 to 200 kV < > ≤ - .. nm 1e-4 1,5 2026 2026-03-01 march last month since pixel mag dwell " 50k ° 1/nm − x
+    × µ é between and temperature °C in frames '"""
+pieces = st.sampled_from(PIECES.split()) | st.text(max_size=8)
 
 
 @given(st.lists(st.lists(pieces, max_size=8).map(" ".join), min_size=1, max_size=60))
@@ -406,7 +413,9 @@ def test_no_result_says_what_would_give_some(page: Page) -> None:
 
     expect(page.locator("#nothing h3")).to_have_text("No session meets all of this")
     assert page.locator("#nothing li").all_text_contents() == [
-        "Without “weld” 1 session" if "weld" in each else each for each in page.locator("#nothing li").all_text_contents()
+        "Without Any voltage or energy 200\u00a0kV 2 sessions",
+        "Without “weld” 1 session",
+        "Begin anew 4 sessions",
     ]
     page.get_by_role("button", name="Without Any voltage").click()
     assert titles(page) == found(GRAINS, CRACKS)
@@ -423,25 +432,26 @@ def test_an_empty_portal_says_so(opened: Opened, tmp_path: Path) -> None:
     ready(page)
 
     expect(page.locator("#nothing")).to_contain_text("No session is in this portal yet")
-    assert grave_faults(page) == []
     assert watched.errors == []
+    assert grave_faults(page) == []
 
 
 @pytest.mark.parametrize("how", ["file", "http"])
 def test_hostile_texts_are_texts(opened: Opened, tmp_path: Path, how: str) -> None:
-    texts = {
-        field: (HOSTILE,) for field in ("people", "samples", "sample_descriptions", "file_names")
-    } | {field: HOSTILE for field in ("motivation", "project", "instrument")} | {
-        field: {HOSTILE: 1, "__proto__": 2, "constructor": 3} for field in ("dataset_types", "data_types", "formats", "extensions")
-    }  # fmt: skip
+    names = {HOSTILE: 1, "__proto__": 2, "constructor": 3}
+    texts: dict[str, Any] = {
+        **dict.fromkeys(("people", "samples", "sample_descriptions", "file_names"), (HOSTILE,)),
+        **dict.fromkeys(("motivation", "project", "instrument"), HOSTILE),
+        **dict.fromkeys(("dataset_types", "data_types", "formats", "extensions"), names),
+    }
     made = [
         session(1, HOSTILE, "2026-03-14T10:00:00+00:00", **texts, thumbnail='/x" onerror="window.hacked=1'),
         session(2, "x" * 200, "2026-03-13T10:00:00+00:00"),
         session(3, "\u202eevil\u0007 \u2028 \U0001f52c", "2026-03-12T10:00:00+00:00"),
     ]
-    portal(tmp_path, made, facility=HOSTILE)
-    with served(tmp_path) if how == "http" else local(tmp_path) as address:
-        page, watched = opened(f"{address}index.html#q=window.hacked&instrument=%3Cscript%3E")
+    portal(tmp_path / "portal", made, facility=HOSTILE)
+    with served(tmp_path) if how == "http" else nullcontext(f"{tmp_path.as_uri()}/") as address:
+        page, watched = opened(f"{address}portal/index.html#q=window.hacked&instrument=%3Cscript%3E")
         ready(page)
         page.get_by_role("button", name="Begin anew").click()
         for facet in ("sample", "project", "format", "extension"):
@@ -451,13 +461,9 @@ def test_hostile_texts_are_texts(opened: Opened, tmp_path: Path, how: str) -> No
         assert search(page, '"<img src"') == [HOSTILE]
         assert page.evaluate("window.hacked") is None
         assert page.locator("#portal script, #hits img[onerror]").count() == 0
-        assert all(address in asked or asked.startswith("data:") for asked in watched.addresses)
+        assert [asked for asked in watched.addresses if not asked.startswith((address, "data:"))] == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert [error for error in watched.errors if "ERR_FILE_NOT_FOUND" not in error and "404" not in error] == []
-
-
-def local(folder: Path) -> Any:
-    return mock.MagicMock(__enter__=lambda _: f"{folder.as_uri()}/")
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -465,23 +471,18 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
-class served:  # noqa: N801 - reads as a verb
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
     """A web server of a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-
-    def __enter__(self) -> str:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{self._server.server_address[1]}/"
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
 
 
-def test_the_page_itself_lets_no_script_in(page: Page) -> None:
+def test_the_page_itself_lets_no_script_in(opened: Opened, small: str) -> None:
     """Even where something were let through, the page's policy would not run it."""
+    page, _ = opened(small)
     ran = page.evaluate(
         """() => {
             const script = document.createElement("script");
@@ -528,7 +529,9 @@ def test_a_page_that_is_older_than_the_index_says_so(opened: Opened, tmp_path: P
 
 
 def test_without_javascript_the_newest_are_listed(opened: Opened, tmp_path: Path) -> None:
-    page, _ = opened(portal(tmp_path, [*SMALL, session(9, HOSTILE, "2023-01-01T10:00:00+00:00")]), java_script_enabled=False)
+    page, _ = opened(
+        portal(tmp_path, [*SMALL, session(9, HOSTILE, "2023-01-01T10:00:00+00:00")]), java_script_enabled=False
+    )
 
     expect(page.locator(".plain p")).to_contain_text("Searching needs JavaScript. These are all 5 sessions")
     links = page.locator(".plain a")
@@ -547,16 +550,17 @@ def test_nothing_bars_anyone(opened: Opened, small: str, scheme: str, width: int
 
     for text in ("", "weld pixel < 300 nm pixel < 1", "zebra"):
         search(page, text)
+        assert watched.errors == []
         assert grave_faults(page) == []
+        watched.errors.clear()  # axe asks for the style sheets, which the page's policy does not allow
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert watched.errors == []
 
 
 def test_dark_is_dark(opened: Opened, small: str) -> None:
     shades = {}
     for scheme in ("light", "dark"):
         page, _ = opened(small, color_scheme=scheme)
-        colour = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+        colour = page.evaluate("getComputedStyle(document.querySelector('.search')).backgroundColor")
         shades[scheme] = sum(map(int, colour.strip("rgb()").split(",")[:3]))
     assert shades["dark"] < 150 < 600 < shades["light"]
 
@@ -604,7 +608,7 @@ def test_only_what_is_needed_is_loaded(large_page: tuple[Page, Watched], many: l
     assert {part: loaded(part) for part in ("facets", "rows", "words", "numbers", "more")} == {
         "facets": len(months), "rows": 1, "words": 0, "numbers": 0, "more": 0
     }  # fmt: skip
-    search(page, "200 kV 2026-06")
+    search(page, "200 kV 2026-06-15")
     assert loaded("numbers") == 1
     search(page, "200 kV")
     assert (loaded("numbers"), loaded("words")) == (len(months), len(months))
@@ -626,14 +630,18 @@ def test_searches_of_many_sessions_agree_with_python(large_page: tuple[Page, Wat
         "acceleration voltage 80 to 200 kV": [each for each in many if meets(each, "acceleration_voltage", 80, 200)],
         "camera 230 mm": [each for each in many if meets(each, "camera_length", 229.5, 230.5)],
         "working distance > 11.5 mm": [each for each in many if meets(each, "working_distance", 11.500001, 99)],
-        "may 2026": [each for each in many if each.start.strftime("%Y-%m") == "2026-05" or f"{each.end:%Y-%m}" == "2026-05"],
+        "may 2026": [
+            each for each in many if each.start.strftime("%Y-%m") == "2026-05" or f"{each.end:%Y-%m}" == "2026-05"
+        ],
     }
     for text, those in expected.items():
         assert search(page, text)[:3] == found(*those)[:3]
         assert page.locator("#count").text_content() == f"{len(those):,} of {MANY:,} sessions"
         instruments = Counter(each.instrument for each in those)
         assert counts(page, "instrument") == dict(sorted(instruments.items(), key=lambda pair: (-pair[1], pair[0])))
-        assert sum(int(str(n).replace(",", "")) for n in page.locator(".instrument .number").all_text_contents()) == len(those)
+        assert sum(
+            int(str(n).replace(",", "")) for n in page.locator(".instrument .number").all_text_contents()
+        ) == len(those)
 
 
 def test_pages_lead_through_all_results(large_page: tuple[Page, Watched], many: list[Summary]) -> None:
@@ -649,7 +657,7 @@ def test_pages_lead_through_all_results(large_page: tuple[Page, Watched], many: 
     assert "page=13" in page.url
     page.go_back()
     expect(page.locator("#place")).to_have_text("Page 12 of 100")
-    page.locator("#facet-instrument input").first.click()
+    page.locator("#facet-instrument input[type=checkbox]").first.click()
     expect(page.locator("#place")).to_contain_text("Page 1 of")
 
 

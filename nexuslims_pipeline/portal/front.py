@@ -9,8 +9,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from nexuslims_pipeline.portal.files import FOLDER, site_files
-from nexuslims_pipeline.portal.index import DIGITS, FACETS, PortalIndex
+from nexuslims_pipeline.portal.index import PortalIndex
 from nexuslims_pipeline.portal.quantities import quantities
+from nexuslims_pipeline.portal.shards import DIGITS, FACETS
 from nexuslims_pipeline.portal.summary import Summary
 
 LISTED: Final = 200

@@ -4,15 +4,17 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from nexuslims_pipeline.portal.files import site_files
 
 if TYPE_CHECKING:
-    from lxml.etree import XSLT, _Element
+    from lxml.etree import XSLT, XMLParser
 
 STYLESHEETS = Path(__file__).with_name("stylesheets")
+FOLDERS = ("datasets", "raw", "records", "crates")
+"""Places that the stylesheet takes as parameters."""
 XSL = "{http://www.w3.org/1999/XSL/Transform}"
 
 
@@ -65,7 +67,7 @@ def record_page(xml: bytes, places: Places) -> bytes:
     from lxml import etree
 
     root = etree.fromstring(xml, _parser())
-    folders = {name: etree.XSLT.strparam(getattr(places, name)) for name in ("datasets", "raw", "records", "crates")}
+    folders: dict[str, Any] = {name: etree.XSLT.strparam(getattr(places, name)) for name in FOLDERS}
     article = str(_transformation()(root, **folders))
     title = root.findtext("{*}title") or root.get("pid") or "Session"
     home = f'<header class="nx-top"><a href="{escape(places.home)}">All sessions</a></header>' if places.home else ""
@@ -119,18 +121,18 @@ def cdcs_stylesheet(kind: Literal["record", "list"], places: Places) -> str:
     return etree.tostring(root, encoding="unicode")
 
 
-def _parser() -> "etree.XMLParser[_Element]":
-    from lxml import etree
+def _parser() -> "XMLParser":
+    from lxml.etree import XMLParser
 
-    return etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True)
+    return XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True)
 
 
 @cache
 def _transformation() -> "XSLT":
     from lxml import etree
 
-    stylesheet = etree.parse(STYLESHEETS / "record.xsl", _parser())
-    return etree.XSLT(stylesheet, access_control=etree.XSLTAccessControl.DENY_ALL)
+    nothing: Any = etree.XSLTAccessControl  # lxml's stubs do not know what it has
+    return etree.XSLT(etree.parse(STYLESHEETS / "record.xsl", _parser()), access_control=nothing.DENY_ALL)
 
 
 def _policy(places: Places) -> str:

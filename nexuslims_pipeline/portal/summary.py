@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -127,7 +128,7 @@ def spans(values: Iterable[float], most: int = MOST_SPANS) -> tuple[Span, ...]:
     points = sorted({float(f"{value:.{DIGITS}g}") for value in values})
     gaps = sorted(range(1, len(points)), key=lambda n: (-_width(points[n - 1], points[n]), n))[: most - 1]
     edges = [0, *sorted(gaps), len(points)]
-    return tuple((points[a], points[b - 1]) for a, b in zip(edges, edges[1:], strict=False) if a < b)
+    return tuple((points[a], points[b - 1]) for a, b in pairwise(edges) if a < b)
 
 
 def _width(low: float, high: float) -> float:
@@ -175,12 +176,12 @@ def _counts(names: Iterable[str]) -> dict[str, int]:
 
 def _some(names: Iterable[str]) -> tuple[str, ...]:
     """Names as far as there is room, those first that differ in more than their numbers."""
-    seen: Counter[str] = Counter()
-    ranked = []
-    for name in names:
+    shapes: set[str] = set()
+    ranked: list[tuple[bool, int, str]] = []
+    for place, name in enumerate(names):
         shape = re.sub(r"\d+", "0", name)
-        ranked.append((seen[shape] > 0, len(ranked), _line(name)))
-        seen[shape] += 1
+        ranked.append((shape in shapes, place, _line(name)))
+        shapes.add(shape)
     chosen, room = [], FILE_NAME_CHARACTERS
     for _, place, name in sorted(ranked):
         if len(name) > room:

@@ -113,18 +113,18 @@ class Stylesheets:
         """Bind them to every version of the template, for each keeps its records."""
         template = self._cdcs.template()
         if template is None:  # so far, in a dry run
-            yield "The template would be shown with them."
+            yield "The records of the template would be shown with them."
             return
         stored = {row.template: row for row in self._server.rows(Binding, "rest/template/xsl_rendering/")}
-        wanted, done = Binding(template=template.current), "is shown with them already"
+        wanted, done = Binding(template=template.current), "are shown with them already"
         for version in sorted({*template.versions, template.current}):
             # CDCS binds nothing to a new version: what was chosen for the one before it goes on.
             chosen = stored.get(version) or wanted.of_version(version)
             wanted = chosen.with_ours(self._there[DETAIL].id, self._there[LIST].id)
             if wanted != stored.get(version):
-                done = "would be shown with them" if self._dry_run else "is shown with them now"
+                done = "would be shown with them" if self._dry_run else "are shown with them now"
                 self._store(wanted)
-        yield f"The template '{clean(template.title)}' {done}."
+        yield f"The records of the template '{clean(template.title)}' {done}."
         yield from self._chosen_by_others(wanted)
 
     def _store(self, wanted: Binding) -> None:

@@ -18,7 +18,7 @@
   const MONTHS = ["january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
     "november", "december"];
 
-  /* Text as it is compared; the index is folded alike, by `folded` of portal/index.py. */
+  /* Text as it is compared; the index is folded alike, by `folded` of portal/shards.py. */
   const fold = (text) => text.normalize("NFKD").replace(/\p{Mn}/gu, "").toLowerCase();
 
   const tidy = (number) => Number(number.toPrecision(12));

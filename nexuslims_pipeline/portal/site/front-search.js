@@ -1,6 +1,6 @@
 /* The index in the browser: its shards are loaded when they are needed, newest first, and searched by scanning columns.
 
-   The format is told in portal/index.py. Sessions are numbered through, month by month, newest first, so that the
+   The format is told in portal/shards.py. Sessions are numbered through, month by month, newest first, so that the
    shards of a month fill the same stretch of every column, whichever comes first. 50 000 sessions are scanned in a few
    milliseconds: there is neither a worker nor an inverted index. */
 
@@ -204,7 +204,7 @@
 
     number(item) {
       return {
-        id: `number ${JSON.stringify(item.fields, (_, value) => (Number.isFinite(value) ? value : String(value)))}`,
+        id: `number ${item.fields.map((field) => Object.values(field).join(" ")).join("; ")}`,
         part: "numbers",
         mark: (month, mask) => item.fields.forEach((field) => markNumbers(month, field, mask)),
       };

@@ -404,9 +404,9 @@
 
   const spaced = (parts) => parts.filter(Boolean).flatMap((part, n) => (n ? [element("span", { className: "dot", "aria-hidden": "true" }, " · "), part] : [part]));
 
-  function thumbnail({ thumbnail: location_, title }, page) {
-    const picture = location_
-      ? element("img", { src: start.datasets + location_, alt: "", loading: "lazy", decoding: "async", on: {
+  function thumbnail({ thumbnail: preview, title }, page) {
+    const picture = preview
+      ? element("img", { src: start.datasets + preview, alt: "", loading: "lazy", decoding: "async", on: {
         error: (event) => event.target.replaceWith(element("span", { className: "none" }, "no preview")),
       } })
       : element("span", { className: "none" }, "no preview");
@@ -506,9 +506,9 @@
         element("p", {}, "A session appears here as soon as its record is built. This page need only be loaded again."));
       return;
     }
-    const without_ = new Uint32Array(wanted.length);
-    for (let n = 0; n < index.total; n += 1) if (fails[n] === 1) without_[culprit[n]] += 1;
-    const ways = wanted.map((criterion, n) => ({ ...criterion, many: without_[n] })).filter(({ many }) => many > 0)
+    const freed = new Uint32Array(wanted.length);
+    for (let n = 0; n < index.total; n += 1) if (fails[n] === 1) freed[culprit[n]] += 1;
+    const ways = wanted.map((criterion, n) => ({ ...criterion, many: freed[n] })).filter(({ many }) => many > 0)
       .sort((a, b) => b.many - a.many);
     const hints = ways.map(({ label, many, remove }) => element("li", {},
       element("button", { type: "button", on: { click: remove } }, `Without ${label}`), ` ${count(many, "session")}`));
@@ -521,7 +521,7 @@
 
   function renderTrouble(parts) {
     const needed = [...new Set([...parts, "rows"])];
-    const inState = (state_) => index.months.filter((month) => needed.some((part) => month.state[part] === state_));
+    const inState = (wanted) => index.months.filter((month) => needed.some((part) => month.state[part] === wanted));
     const failed = inState("failed");
     const outdated = inState("outdated");
     const told = [];

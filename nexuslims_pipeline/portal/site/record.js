@@ -521,18 +521,14 @@
 
   /* Putting it together */
 
-  /** Mark the activity in view in the navigation. */
+  /** Mark the activities in view in the navigation. */
   function followActivities(article, activities) {
     const links = new Map(Array.from(article.querySelectorAll(".nx-navigation li a"), (link) => [link.hash.slice(1), link]));
     const seen = new IntersectionObserver(
       (entries) => {
-        for (const { target, isIntersecting } of entries) {
-          const link = links.get(target.id);
-          if (isIntersecting) link?.setAttribute("aria-current", "true");
-          else link?.removeAttribute("aria-current");
-        }
+        for (const { target, isIntersecting } of entries) links.get(target.id)?.classList.toggle("nx-here", isIntersecting);
       },
-      { rootMargin: "-15% 0px -80% 0px" },
+      { rootMargin: "-60px 0px -10% 0px" },
     );
     activities.forEach((activity) => seen.observe(activity));
   }
