@@ -106,7 +106,7 @@ def test_every_asset_says_what_it_is(built_once: Facility) -> None:
     with built_once.active() as site:
         definitions = build_definitions(site)
         graph = definitions.resolve_asset_graph()
-    assert {key.to_user_string() for key in graph.materializable_asset_keys} == {*STAGES, "ro_crate", "catalog"}
+    assert {key.to_user_string() for key in graph.materializable_asset_keys} == {*STAGES, "ro_crate", "record_page", "portal_index", "catalog"}
     for key in graph.materializable_asset_keys:
         node = graph.get(key)
         assert node.description, key
@@ -122,7 +122,7 @@ def test_every_asset_says_what_it_is(built_once: Facility) -> None:
         "file_metadata": {"file_inventory"},
         "activities": {"file_metadata"},
         "record": {"activities", "file_metadata"},
-        "session_status": {"record", "ro_crate"},
+        "session_status": {"record", "ro_crate", "record_page"},
     }
     for stage in STAGES:
         node = graph.get(AssetKey(stage))
@@ -140,6 +140,8 @@ def test_every_asset_says_what_it_is(built_once: Facility) -> None:
         "files_demo_quanta_sem",
         "files_demo_stem_lab",
         "publish_crates",
+        "publish_portal",
+        "portal",
     }
 
 

@@ -78,10 +78,10 @@ def block(facility: Facility) -> Path:
 def test_only_configured_destinations_are_in_the_graph(written: Facility) -> None:
     with written.active() as site:
         keys = {key.to_user_string() for key in build_definitions(site).resolve_asset_graph().get_all_asset_keys()}
-    assert "ro_crate" in keys
+    assert keys >= {"ro_crate", "record_page", "portal_index"}
     assert not keys & {"cdcs_record", "elabftw_experiment", "labarchives_page"}
 
-    written.set(NX_CRATES_PATH="", NX_CDCS_URL="https://cdcs.example.org/", NX_CDCS_TOKEN="t")
+    written.set(NX_PORTAL="false", NX_CRATES_PATH="", NX_CDCS_URL="https://cdcs.example.org/", NX_CDCS_TOKEN="t")
     written.set(NX_ELABFTW_URL="https://elab.example.org", NX_ELABFTW_API_KEY="3-abc")
     with written.active() as site:
         graph = build_definitions(site).resolve_asset_graph()
@@ -194,8 +194,11 @@ class TestCommand:
 
         rows = {row["key"]: row for row in json.loads(out)}
         assert code == 0, err
-        assert [copy["state"] for copy in rows[WELD]["copies"]] == ["PUBLISHED"]
-        assert rows[WELD]["copies"][0]["url"].startswith("file://")
+        assert {copy["destination"]: copy["state"] for copy in rows[WELD]["copies"]} == {
+            "crates": "PUBLISHED",
+            "portal": "PUBLISHED",
+        }
+        assert all(copy["url"].startswith("file://") for copy in rows[WELD]["copies"])
         assert rows[EMPTY]["copies"] == []
         assert crates(written) == {WELD, CERAMIC}
 
@@ -204,7 +207,7 @@ class TestCommand:
         eln.unlink()
 
         unasked = command(built, "publish", "--json")
-        asked = command(built, "publish", "--session", WELD, "--json")
+        asked = command(built, "publish", "--session", WELD, "--destination", "crates", "--json")
 
         assert json.loads(unasked[1]) == []
         assert [(row["key"], row["state"]) for row in json.loads(asked[1])] == [(WELD, "PUBLISHED")]
@@ -231,7 +234,7 @@ class TestCommand:
         code, _, err = command(built, "publish", "--destination", "cdsc")
 
         assert code == 2
-        assert "There is no destination 'cdsc'; configured are: crates." in err
+        assert "There is no destination 'cdsc'; configured are: crates, portal." in err
 
     def test_dry_run_sends_nothing(self, built: Facility) -> None:
         ledger(built).remove(WELD)

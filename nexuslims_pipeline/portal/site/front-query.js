@@ -15,11 +15,27 @@
   const SLACK = 1e-5; // the index keeps six digits
   const MOST_NAME_WORDS = 4;
   const DAY = 86_400_000;
-  const MONTHS = ["january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
-    "november", "december"];
+  const MONTHS = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+  ];
 
   /* Text as it is compared; the index is folded alike, by `folded` of portal/shards.py. */
-  const fold = (text) => text.normalize("NFKD").replace(/\p{Mn}/gu, "").toLowerCase();
+  const fold = (text) =>
+    text
+      .normalize("NFKD")
+      .replace(/\p{Mn}/gu, "")
+      .toLowerCase();
 
   const tidy = (number) => Number(number.toPrecision(12));
 
@@ -30,7 +46,8 @@
     constructor({ dimensions, fields }) {
       this.dimensions = dimensions.map(([name]) => name);
       this.units = dimensions.flatMap(([, units], dimension) =>
-        units.map(([symbol, factor, offset, spellings]) => ({ symbol, factor, offset, spellings, dimension })));
+        units.map(([symbol, factor, offset, spellings]) => ({ symbol, factor, offset, spellings, dimension })),
+      );
       this.spellings = this.units
         .flatMap((unit) => [...new Set([unit.symbol, ...unit.spellings])].map((spelling) => ({ spelling, unit })))
         .sort((a, b) => b.spelling.length - a.spelling.length);
@@ -38,8 +55,12 @@
         name,
         display,
         dimension,
-        unit: this.units.find((unit) => unit.symbol === symbol && unit.dimension === dimension) ??
-          { symbol, factor: 1, offset: 0, dimension },
+        unit: this.units.find((unit) => unit.symbol === symbol && unit.dimension === dimension) ?? {
+          symbol,
+          factor: 1,
+          offset: 0,
+          dimension,
+        },
         names: [display, ...others].map((words) => fold(words).split(/[\s-]+/)),
       }));
       this.byName = new Map(this.fields.map((field) => [field.name, field]));
@@ -53,12 +74,16 @@
     unitsAt(text, at) {
       const start = at + /^\s*/.exec(text.slice(at, at + 20))[0].length;
       for (const same of [(spelling, cut) => spelling === cut, (spelling, cut) => fold(spelling) === fold(cut)]) {
-        const found = this.spellings.filter(({ spelling }) =>
-          same(spelling, text.slice(start, start + spelling.length)) && endsWord(text, start + spelling.length));
+        const found = this.spellings.filter(
+          ({ spelling }) =>
+            same(spelling, text.slice(start, start + spelling.length)) && endsWord(text, start + spelling.length),
+        );
         if (found.length) {
           const longest = found[0].spelling.length;
-          const units = found.filter(({ spelling }) => spelling.length === longest)
-            .sort((a, b) => (b.spelling === b.unit.symbol) - (a.spelling === a.unit.symbol)).map(({ unit }) => unit);
+          const units = found
+            .filter(({ spelling }) => spelling.length === longest)
+            .sort((a, b) => (b.spelling === b.unit.symbol) - (a.spelling === a.unit.symbol))
+            .map(({ unit }) => unit);
           return { end: start + longest, units };
         }
       }
@@ -67,7 +92,9 @@
 
     /* Fields that words name: those that are called exactly so, else those whose words begin so. */
     fieldsNamed(text) {
-      const words = fold(text).split(/[\s-]+/).filter(Boolean);
+      const words = fold(text)
+        .split(/[\s-]+/)
+        .filter(Boolean);
       const exact = this.fields.filter(({ names }) => names.some((name) => name.join(" ") === words.join(" ")));
       return exact.length ? exact : this.fields.filter(({ names }) => names.some((name) => beginsSo(words, name)));
     }
@@ -88,7 +115,8 @@
   /* ---- Numbers ---- */
 
   /* 50000, 50,000, 1.5, 1,5, .5, 1e-4: a comma before three digits parts thousands, another one parts decimals. */
-  const NUMBER = /([-+−]?)(\d{1,3}(?:[,'\u00a0\u202f]\d{3})+(?![\d,])|\d+|(?=\.\d))(?:[.,](\d+))?(?:[eE]([-+−]?\d+))?/y;
+  const WHOLE = "\\d{1,3}(?:[,'\\u00a0\\u202f]\\d{3})+(?![\\d,])|\\d+|(?=\\.\\d)";
+  const NUMBER = new RegExp(`([-+−]?)(${WHOLE})(?:[.,](\\d+))?(?:[eE]([-+−]?\\d+))?`, "y");
   const MULTIPLIERS = { k: 1e3, M: 1e6, G: 1e9 };
   const COMPARISONS = [
     ["<=", /(?:<=|≤|(?:at most|up to|no more than)(?=\s))\s*/iy],
@@ -147,8 +175,13 @@
       const isMixed = one.units && other.units && one.symbol !== other.symbol;
       if (!isMixed) {
         const dash = low.value < 0 ? " to " : "–";
-        return { end: other.end, units: other.units ?? one.units, low: low.value, high: high.value,
-          words: (unit) => `${low.written}${dash}${high.written}${unit}` };
+        return {
+          end: other.end,
+          units: other.units ?? one.units,
+          low: low.value,
+          high: high.value,
+          words: (unit) => `${low.written}${dash}${high.written}${unit}`,
+        };
       }
       return mixedRange(one, other);
     }
@@ -172,28 +205,41 @@
     if (!same) return null;
     const first = tidy((one.value * same.factor + same.offset - unit.offset) / unit.factor);
     const [low, high] = first <= other.value ? [first, other.value] : [other.value, first];
-    return { end: other.end, units: [unit], low, high,
-      words: () => `${one.written} ${one.symbol} – ${other.written} ${other.symbol}` };
+    return {
+      end: other.end,
+      units: [unit],
+      low,
+      high,
+      words: () => `${one.written} ${one.symbol} – ${other.written} ${other.symbol}`,
+    };
   }
 
   function interval(comparison, { value, step, written }) {
     const words = (sign) => (unit) => `${sign}${written}${unit}`;
     switch (comparison) {
-      case "<": return { low: -Infinity, high: value, highOpen: true, words: words("< ") };
-      case "<=": return { low: -Infinity, high: value, words: words("≤ ") };
-      case ">": return { low: value, high: Infinity, lowOpen: true, words: words("> ") };
-      case ">=": return { low: value, high: Infinity, words: words("≥ ") };
-      case "~": return { low: value - Math.abs(value) / 10, high: value + Math.abs(value) / 10, words: words("≈ ") };
-      default: return { low: value - step / 2, high: value + step / 2, words: words("") };
+      case "<":
+        return { low: -Infinity, high: value, highOpen: true, words: words("< ") };
+      case "<=":
+        return { low: -Infinity, high: value, words: words("≤ ") };
+      case ">":
+        return { low: value, high: Infinity, lowOpen: true, words: words("> ") };
+      case ">=":
+        return { low: value, high: Infinity, words: words("≥ ") };
+      case "~":
+        return { low: value - Math.abs(value) / 10, high: value + Math.abs(value) / 10, words: words("≈ ") };
+      default:
+        return { low: value - step / 2, high: value + step / 2, words: words("") };
     }
   }
 
-  /* A number with what it is of: "pixel < 1 nm", "magnification > 50k", "200 kV". A number alone is left to be a word. */
+  /* A number with what it is of: "pixel < 1 nm", "magnification > 50k", "200 kV". A number alone is but a word. */
   function numberItemAt(text, at, vocabulary) {
     let unclear = null;
     for (const end of namesAt(text, at)) {
       const fields = vocabulary.fieldsNamed(text.slice(at, end));
-      const condition = fields.length ? conditionAt(text, end + matchAt(/\s*/y, text, end)[0].length, vocabulary, true) : null;
+      const condition = fields.length
+        ? conditionAt(text, end + matchAt(/\s*/y, text, end)[0].length, vocabulary, true)
+        : null;
       const item = condition && numberItem(condition, fields, vocabulary);
       if (item) return { ...item, from: at, to: condition.end };
       if (condition && !condition.units) unclear ??= unclearItem(text, at, condition.end);
@@ -209,7 +255,7 @@
     const ends = [];
     let end = at;
     while (ends.length < MOST_NAME_WORDS) {
-      const word = matchAt(/\s*\p{L}[\p{L}-]*/yu, text, end);
+      const word = matchAt(/\s*\p{L}[\p{L}-]*/uy, text, end);
       if (!word) break;
       end += word[0].length;
       ends.push(end);
@@ -217,8 +263,12 @@
     return ends.reverse();
   }
 
-  const unclearItem = (text, from, to) =>
-    ({ kind: "unclear", label: `${text.slice(from, to).trim()}: of which unit?`, from, to });
+  const unclearItem = (text, from, to) => ({
+    kind: "unclear",
+    label: `${text.slice(from, to).trim()}: of which unit?`,
+    from,
+    to,
+  });
 
   function numberItem(condition, named, vocabulary) {
     const { units } = condition;
@@ -227,27 +277,42 @@
         const fields = (named ?? vocabulary.fields).filter(({ dimension }) => dimension === unit.dimension);
         if (fields.length) {
           const what = named || fields.length === 1 ? listed(fields) : `Any ${vocabulary.dimensions[unit.dimension]}`;
-          return { kind: "number", label: `${what} ${condition.words(gap(unit.symbol))}`,
-            fields: fields.map((field) => bounds(field, condition, unit, vocabulary)) };
+          return {
+            kind: "number",
+            label: `${what} ${condition.words(gap(unit.symbol))}`,
+            fields: fields.map((field) => bounds(field, condition, unit, vocabulary)),
+          };
         }
       }
       return null;
     }
     if (!named || new Set(named.map(({ unit }) => unit.symbol)).size > 1) return null;
-    return { kind: "number", label: `${listed(named)} ${condition.words(gap(named[0].unit.symbol))}`,
-      fields: named.map((field) => bounds(field, condition, field.unit, vocabulary)) };
+    return {
+      kind: "number",
+      label: `${listed(named)} ${condition.words(gap(named[0].unit.symbol))}`,
+      fields: named.map((field) => bounds(field, condition, field.unit, vocabulary)),
+    };
   }
 
   const gap = (symbol) => (symbol === "" || symbol === "°" ? symbol : `\u00a0${symbol}`);
 
-  const listed = (fields) => fields.length > 3
-    ? `${fields[0].display} or one of ${fields.length - 1} more`
-    : fields.map(({ display }) => display).join(" or ");
+  const listed = (fields) =>
+    fields.length > 3
+      ? `${fields[0].display} or one of ${fields.length - 1} more`
+      : fields.map(({ display }) => display).join(" or ");
 
   function bounds(field, { low, high, lowOpen = false, highOpen = false }, unit, vocabulary) {
-    const [least, most] = [low, high].map((end) => (Number.isFinite(end) ? vocabulary.convert(end, unit, field.unit) : end));
+    const [least, most] = [low, high].map((end) =>
+      Number.isFinite(end) ? vocabulary.convert(end, unit, field.unit) : end,
+    );
     const spare = (end, isOpen) => (isOpen || !Number.isFinite(end) ? 0 : Math.abs(end) * SLACK);
-    return { name: field.name, low: least - spare(least, lowOpen), high: most + spare(most, highOpen), lowOpen, highOpen };
+    return {
+      name: field.name,
+      low: least - spare(least, lowOpen),
+      high: most + spare(most, highOpen),
+      lowOpen,
+      highOpen,
+    };
   }
 
   /* ---- Dates ---- */
@@ -261,11 +326,14 @@
   const monthOf = (name) => MONTHS.findIndex((month) => month.startsWith(name.slice(0, 3).toLowerCase())) + 1;
 
   const YEAR = "(?:19|20)\\d\\d";
-  const NAMED_MONTH = "(jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\\.?";
+  const NAMED_MONTH = `(${MONTHS.map((name) => `${name.slice(0, 3)}(?:${name.slice(3)})?`).join("|")}|sept)\\.?`;
   const BOUND = "(?![\\p{L}\\p{N}_])";
-  const wholeDay = (year, month, date) => [year, month, date].every(Number.isFinite) && isDay(year, month, date)
-    ? [day(year, month, date), day(year, month, date) + 1] : null;
-  const wholeMonth = (year, month) => (month >= 1 && month <= 12 ? [day(year, month, 1), day(year, month + 1, 1)] : null);
+  const wholeDay = (year, month, date) =>
+    [year, month, date].every(Number.isFinite) && isDay(year, month, date)
+      ? [day(year, month, date), day(year, month, date) + 1]
+      : null;
+  const wholeMonth = (year, month) =>
+    month >= 1 && month <= 12 ? [day(year, month, 1), day(year, month + 1, 1)] : null;
   const wholeYear = (year) => [day(year, 1, 1), day(year + 1, 1, 1)];
 
   const CALENDAR = [
@@ -278,8 +346,14 @@
     [`(${YEAR})${BOUND}(?!-(?!${YEAR}${BOUND})[\\p{L}\\p{N}]|\\.[\\p{L}\\p{N}])`, ([, y]) => wholeYear(+y)],
     [`today${BOUND}`, (_, now) => [now, now + 1]],
     [`yesterday${BOUND}`, (_, now) => [now - 1, now]],
-    [`(this|last)\\s+(week|month|year)${BOUND}`, ([, which, what], now) => running(what, now, which === "last" ? 1 : 0)],
-    [`(?:last|past)\\s+(\\d{1,4})\\s+(day|week|month|year)s?${BOUND}`, ([, many, what], now) => [back(what, now + 1, +many), now + 1]],
+    [
+      `(this|last)\\s+(week|month|year)${BOUND}`,
+      ([, which, what], now) => running(what, now, which === "last" ? 1 : 0),
+    ],
+    [
+      `(?:last|past)\\s+(\\d{1,4})\\s+(day|week|month|year)s?${BOUND}`,
+      ([, many, what], now) => [back(what, now + 1, +many), now + 1],
+    ],
   ].map(([pattern, read]) => [new RegExp(pattern, "iyu"), read]);
 
   const DATE_WORD = /(since|from|after|before|until|till|by|in|on|between)\s+/iy;
@@ -303,7 +377,12 @@
   function calendarAt(text, at, now) {
     for (const [pattern, read] of CALENDAR) {
       const found = matchAt(pattern, text, at);
-      const days = found && read(found.map((part) => part?.toLowerCase()), now);
+      const days =
+        found &&
+        read(
+          found.map((part) => part?.toLowerCase()),
+          now,
+        );
       if (days) return { first: days[0], end: days[1], to: at + found[0].length };
     }
     return null;
@@ -318,18 +397,27 @@
     const other = to && calendarAt(text, one.to + to[0].length, now);
     if (other) return dateItem(at, other.to, Math.min(one.first, other.first), Math.max(one.end, other.end));
     switch (how) {
-      case "since": case "from": return dateItem(at, one.to, one.first, Infinity);
-      case "after": return dateItem(at, one.to, one.end, Infinity);
-      case "before": return dateItem(at, one.to, -Infinity, one.first);
-      case "until": case "till": case "by": return dateItem(at, one.to, -Infinity, one.end);
-      case "between": return null;
-      default: return dateItem(at, one.to, one.first, one.end);
+      case "since":
+      case "from":
+        return dateItem(at, one.to, one.first, Infinity);
+      case "after":
+        return dateItem(at, one.to, one.end, Infinity);
+      case "before":
+        return dateItem(at, one.to, -Infinity, one.first);
+      case "until":
+      case "till":
+      case "by":
+        return dateItem(at, one.to, -Infinity, one.end);
+      case "between":
+        return null;
+      default:
+        return dateItem(at, one.to, one.first, one.end);
     }
   }
 
   function dateItem(from, to, first, end) {
     const last = end - 1;
-    let label = `${first === -Infinity ? "until" : dayText(first)}${first === -Infinity ? " " : " – "}${dayText(last === Infinity ? 0 : last)}`;
+    let label = `${first === -Infinity ? "until" : `${dayText(first)} –`} ${end === Infinity ? "" : dayText(last)}`;
     if (end === Infinity) label = `since ${dayText(first)}`;
     else if (first === last) label = dayText(first);
     return { kind: "date", label, first, end, from, to };

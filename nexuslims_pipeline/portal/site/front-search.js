@@ -27,10 +27,16 @@
       this.length = new Int32Array(this.total);
       this.offset = new Int16Array(this.total);
       this.datasets = new Int32Array(this.total);
-      this.facets = new Map(Object.entries({ ...facets, date: "facets" })
-        .map(([name, part]) => [name, { part, names: [], numbers: new Map() }]));
+      this.facets = new Map(
+        Object.entries({ ...facets, date: "facets" }).map(([name, part]) => [
+          name,
+          { part, names: [], numbers: new Map() },
+        ]),
+      );
       this.digits = new Int8Array(128);
-      [...digits].forEach((digit, n) => { this.digits[digit.charCodeAt(0)] = n; });
+      [...digits].forEach((digit, n) => {
+        this.digits[digit.charCodeAt(0)] = n;
+      });
       this.base = digits.length / 2;
       this.masks = new Map();
       this.orders = new Map();
@@ -125,7 +131,10 @@
         this.start[base + n] = start;
       }
       this.length.set(this.unpacked(content.length), base);
-      this.offset.set(this.unpacked(content.offset).map((minutes) => minutes - 1440), base);
+      this.offset.set(
+        this.unpacked(content.offset).map((minutes) => minutes - 1440),
+        base,
+      );
       this.datasets.set(this.unpacked(content.datasets), base);
       this.file(month, "facets", content);
       const date = this.facets.get("date");
@@ -139,7 +148,8 @@
 
     file(month, part, content) {
       for (const [name, facet] of this.facets) {
-        if (facet.part === part && name in content) month.parts[name] = filed(content[name].names, this.unpacked(content[name].of), facet);
+        if (facet.part === part && name in content)
+          month.parts[name] = filed(content[name].names, this.unpacked(content[name].of), facet);
       }
     }
 
@@ -166,7 +176,8 @@
     dates(month) {
       const starts = this.start.subarray(month.base, month.base + month.sessions);
       const texts = Array.from(starts, (start, n) =>
-        new Date((start + this.offset[month.base + n]) * 60_000).toISOString().slice(0, 7));
+        new Date((start + this.offset[month.base + n]) * 60_000).toISOString().slice(0, 7),
+      );
       const names = [...new Set(texts.flatMap((text) => [text.slice(0, 4), text]))].sort();
       const number = new Map(names.map((name, n) => [name, n]));
       return [names, texts.flatMap((text) => [2, number.get(text.slice(0, 4)), number.get(text)])];
@@ -178,11 +189,16 @@
     }
 
     take_numbers(month, content) {
-      month.parts.numbers = new Map(Object.entries(content).map(([field, [sessions, spans]]) => [field, {
-        sessions: Uint32Array.from(sessions),
-        low: Float64Array.from(spans, (span) => (typeof span === "number" ? span : span[0])),
-        high: Float64Array.from(spans, (span) => (typeof span === "number" ? span : span[1])),
-      }]));
+      month.parts.numbers = new Map(
+        Object.entries(content).map(([field, [sessions, spans]]) => [
+          field,
+          {
+            sessions: Uint32Array.from(sessions),
+            low: Float64Array.from(spans, (span) => (typeof span === "number" ? span : span[0])),
+            high: Float64Array.from(spans, (span) => (typeof span === "number" ? span : span[1])),
+          },
+        ]),
+      );
     }
 
     take_words(month, content) {
@@ -256,8 +272,10 @@
     /* Months in which a session may meet all of some criteria, as far as is known. */
     where(criteria) {
       const masks = criteria.map((criterion) => this.mask(criterion));
-      return this.months.filter(({ base, sessions, state }) =>
-        state.facets !== "here" || masks.every((mask) => mask.subarray(base, base + sessions).some(Boolean)));
+      return this.months.filter(
+        ({ base, sessions, state }) =>
+          state.facets !== "here" || masks.every((mask) => mask.subarray(base, base + sessions).some(Boolean)),
+      );
     }
 
     /* ---- Searching ---- */
@@ -316,7 +334,9 @@
 
     inOrder(how) {
       if (how === "oldest") return this.order("newest").slice().reverse();
-      const here = this.those("facets", "here").flatMap(({ base, sessions }) => Array.from({ length: sessions }, (_, n) => base + n));
+      const here = this.those("facets", "here").flatMap(({ base, sessions }) =>
+        Array.from({ length: sessions }, (_, n) => base + n),
+      );
       if (how === "datasets") return here.sort((a, b) => this.datasets[b] - this.datasets[a] || a - b);
       if (how === "title") {
         const titles = this.titles();
@@ -329,7 +349,9 @@
     titles() {
       const titles = new Array(this.total).fill("\uffff");
       for (const { base, parts } of this.those("rows", "here")) {
-        parts.rows.title.forEach((title, n) => { titles[base + n] = title; });
+        parts.rows.title.forEach((title, n) => {
+          titles[base + n] = title;
+        });
       }
       return titles;
     }
@@ -341,7 +363,8 @@
       let high = this.months.length - 1;
       while (low < high) {
         const middle = (low + high + 1) >> 1;
-        if (this.months[middle].base <= number) low = middle; else high = middle - 1;
+        if (this.months[middle].base <= number) low = middle;
+        else high = middle - 1;
       }
       return this.months[low];
     }
@@ -349,7 +372,10 @@
     names(facet, number) {
       const { base, parts } = this.monthOf(number);
       const { starts, values } = parts[facet];
-      return Array.from(values.subarray(starts[number - base], starts[number - base + 1]), (n) => this.facets.get(facet).names[n]);
+      return Array.from(
+        values.subarray(starts[number - base], starts[number - base + 1]),
+        (n) => this.facets.get(facet).names[n],
+      );
     }
 
     /* What the list shows of a session; null while its shard is not here. */
@@ -366,7 +392,8 @@
       if (!column) return [];
       const first = column.sessions.indexOf(number - base);
       const found = [];
-      for (let at = first; at >= 0 && column.sessions[at] === number - base; at += 1) found.push([column.low[at], column.high[at]]);
+      for (let at = first; at >= 0 && column.sessions[at] === number - base; at += 1)
+        found.push([column.low[at], column.high[at]]);
       return found;
     }
   }
@@ -411,12 +438,13 @@
     const column = parts.numbers.get(field.name);
     if (!column) return;
     const { sessions, low, high } = column;
-    for (let at = 0; at < sessions.length; at += 1) if (touches(field, low[at], high[at])) mask[base + sessions[at]] = 1;
+    for (let at = 0; at < sessions.length; at += 1)
+      if (touches(field, low[at], high[at])) mask[base + sessions[at]] = 1;
   }
 
   /* Whether a span of values and what is asked for of a field have a number in common. */
-  const touches = (field, low, high) => (field.lowOpen ? high > field.low : high >= field.low) &&
-    (field.highOpen ? low < field.high : low <= field.high);
+  const touches = (field, low, high) =>
+    (field.lowOpen ? high > field.low : high >= field.low) && (field.highOpen ? low < field.high : low <= field.high);
 
   Index.touches = touches;
   window.NexusIndex = Index;

@@ -16,8 +16,16 @@
   const MOST_SPARKLINES = 12;
   const TYPING = 1500; // ms within which more typing is the same step back
   const FACETS = {
-    instrument: "Instrument", person: "Person", date: "Date", dataset_type: "Dataset type", data_type: "Data type",
-    element: "Element", sample: "Sample", project: "Project", format: "Format", extension: "File type",
+    instrument: "Instrument",
+    person: "Person",
+    date: "Date",
+    dataset_type: "Dataset type",
+    data_type: "Data type",
+    element: "Element",
+    sample: "Sample",
+    project: "Project",
+    format: "Format",
+    extension: "File type",
   };
   const SETTLED = new Set(["here", "failed", "outdated"]); // states of a shard that waits for nothing
   const EXAMPLES = [
@@ -65,11 +73,14 @@
     return () => {
       if (isDue) return;
       isDue = true;
-      setTimeout(() => {
-        isDue = false;
-        call();
-        done = performance.now();
-      }, Math.max(0, done + wait - performance.now()));
+      setTimeout(
+        () => {
+          isDue = false;
+          call();
+          done = performance.now();
+        },
+        Math.max(0, done + wait - performance.now()),
+      );
     };
   }
 
@@ -118,9 +129,11 @@
   function choose(facet, name, isChosen) {
     const chosen = new Map(state.chosen);
     const names = new Set(chosen.get(facet));
-    if (isChosen) names.add(name); else names.delete(name);
+    if (isChosen) names.add(name);
+    else names.delete(name);
     if (facet === "date" && isChosen && name.length > 4) names.delete(name.slice(0, 4));
-    if (names.size) chosen.set(facet, names); else chosen.delete(facet);
+    if (names.size) chosen.set(facet, names);
+    else chosen.delete(facet);
     go({ chosen });
   }
 
@@ -128,7 +141,8 @@
 
   function today() {
     const now = Math.floor(Date.now() / 86_400_000 - new Date().getTimezoneOffset() / 1440);
-    const newest = index.isHere("facets") || index.months[0]?.state.facets === "here" ? index.order("newest")[0] : undefined;
+    const newest =
+      index.isHere("facets") || index.months[0]?.state.facets === "here" ? index.order("newest")[0] : undefined;
     return newest === undefined ? now : Math.min(now, Math.floor((index.start[newest] + index.offset[newest]) / 1440));
   }
 
@@ -138,7 +152,7 @@
     const typed = items.map((item) => ({
       ...criterion(item),
       item,
-      label: item.kind === "words" ? `“${state.text.slice(item.from, item.to).replace(/["“”„]/g, "")}”` : item.label,
+      label: item.label ?? `“${state.text.slice(item.from, item.to).replace(/["“”„]/g, "")}”`,
       remove: () => go({ text: without(item) }),
     }));
     const chosen = [...state.chosen].map(([facet, names]) => ({
@@ -152,10 +166,14 @@
 
   function criterion(item) {
     switch (item.kind) {
-      case "words": return index.words(item.term);
-      case "number": return index.number(item);
-      case "date": return index.date(item);
-      default: return { id: "", part: "facets", mark: ({ base, sessions }, mask) => mask.fill(1, base, base + sessions) };
+      case "words":
+        return index.words(item.term);
+      case "number":
+        return index.number(item);
+      case "date":
+        return index.date(item);
+      default:
+        return { id: "", part: "facets", mark: ({ base, sessions }, mask) => mask.fill(1, base, base + sessions) };
     }
   }
 
@@ -176,7 +194,8 @@
     if (index.isPending("facets", newest) || index.isPending("rows", newest)) return;
     index.want("facets");
     for (const part of parts) index.want(part, months);
-    if ([...document.querySelectorAll("#filters details[open]")].some(({ dataset }) => dataset.part === "more")) index.want("more");
+    if ([...document.querySelectorAll("#filters details[open]")].some(({ dataset }) => dataset.part === "more"))
+      index.want("more");
   }
 
   function render() {
@@ -185,7 +204,11 @@
     const months = index.where(wanted.filter(({ item }) => item?.kind === "date"));
     load(parts, months);
     const found = index.filter(wanted);
-    results = index.sorted(found, state.sort, wanted.filter(({ item }) => item?.kind === "words"));
+    results = index.sorted(
+      found,
+      state.sort,
+      wanted.filter(({ item }) => item?.kind === "words"),
+    );
     const pages = Math.max(1, Math.ceil(results.length / PER_PAGE));
     const page = Math.min(state.page, pages);
     const shown = results.subarray((page - 1) * PER_PAGE, page * PER_PAGE);
@@ -216,14 +239,31 @@
   /* ---- What was understood ---- */
 
   function renderChips(wanted) {
-    const chips = wanted.filter(({ item, facet }) => facet || item.kind !== "words").map(({ label, item, remove }, n) =>
-      element("li", { className: item?.kind === "unclear" ? "chip unclear" : "chip" }, element("span", {}, label),
-        element("button", { type: "button", id: `chip-${n}`, "aria-label": `Remove ${label}`, title: "Remove", on: {
-          click: () => {
-            remove();
-            $("query").focus();
-          },
-        } }, "×")));
+    const chips = wanted
+      .filter(({ item, facet }) => facet || item.kind !== "words")
+      .map(({ label, item, remove }, n) =>
+        element(
+          "li",
+          { className: item?.kind === "unclear" ? "chip unclear" : "chip" },
+          element("span", {}, label),
+          element(
+            "button",
+            {
+              type: "button",
+              id: `chip-${n}`,
+              "aria-label": `Remove ${label}`,
+              title: "Remove",
+              on: {
+                click: () => {
+                  remove();
+                  $("query").focus();
+                },
+              },
+            },
+            "×",
+          ),
+        ),
+      );
     $("chips").replaceChildren(...chips);
     $("chips").hidden = chips.length === 0;
   }
@@ -234,7 +274,11 @@
     const chosen = [...state.chosen.values()].reduce((sum, names) => sum + names.size, 0);
     $("filters-toggle").textContent = chosen ? `Filters (${chosen} chosen)` : "Filters";
     for (const facet of Object.keys(FACETS)) {
-      const counts = index.count(facet, found, wanted.findIndex((criterion) => criterion.facet === facet));
+      const counts = index.count(
+        facet,
+        found,
+        wanted.findIndex((criterion) => criterion.facet === facet),
+      );
       renderFacet(facet, namesToShow(facet, counts));
     }
   }
@@ -246,11 +290,16 @@
     const all = names.map((name, n) => ({ name, count: counts[n], isChosen: chosen.has(name) }));
     for (const name of chosen) if (!names.includes(name)) all.push({ name, count: 0, isChosen: true });
     const there = all.filter(({ count: many, isChosen }) => many > 0 || isChosen);
-    if (facet !== "date") return there.sort((a, b) => b.isChosen - a.isChosen || b.count - a.count || (a.name < b.name ? -1 : 1));
+    if (facet !== "date")
+      return there.sort((a, b) => b.isChosen - a.isChosen || b.count - a.count || (a.name < b.name ? -1 : 1));
     const years = there.filter(({ name }) => name.length === 4);
     const isOpen = (year) => years.length === 1 || [...chosen].some((name) => name.startsWith(year));
-    return there.filter(({ name }) => name.length === 4 || isOpen(name.slice(0, 4)))
-      .sort((a, b) => (a.name.slice(0, 4) === b.name.slice(0, 4) ? a.name.length - b.name.length : 0) || (a.name < b.name ? 1 : -1));
+    return there
+      .filter(({ name }) => name.length === 4 || isOpen(name.slice(0, 4)))
+      .sort(
+        (a, b) =>
+          (a.name.slice(0, 4) === b.name.slice(0, 4) ? a.name.length - b.name.length : 0) || (a.name < b.name ? 1 : -1),
+      );
   }
 
   function renderFacet(facet, names) {
@@ -275,25 +324,46 @@
 
   function newFacet(facet) {
     const { part } = index.facets.get(facet);
-    const box = element("details", { id: `facet-${facet}`, "data-part": part, on: { toggle: render }, open: part === "facets" || state.chosen.has(facet) },
+    const box = element(
+      "details",
+      {
+        id: `facet-${facet}`,
+        "data-part": part,
+        on: { toggle: render },
+        open: part === "facets" || state.chosen.has(facet),
+      },
       element("summary", {}, FACETS[facet]),
-      element("input", { type: "search", id: `look-${facet}`, hidden: true, placeholder: "Find …", "aria-label": `Find in ${FACETS[facet]}`, on: {
-        input: (event) => {
-          looked.set(facet, event.target.value);
-          render();
+      element("input", {
+        type: "search",
+        id: `look-${facet}`,
+        hidden: true,
+        placeholder: "Find …",
+        "aria-label": `Find in ${FACETS[facet]}`,
+        on: {
+          input: (event) => {
+            looked.set(facet, event.target.value);
+            render();
+          },
         },
-      } }),
+      }),
       element("ul"),
       element("p", { className: "muted", hidden: true }),
-      element("button", { type: "button", id: `more-${facet}`, className: "more", hidden: true, on: {
-        click: () => {
-          if (!opened.delete(facet)) opened.add(facet);
-          looked.delete(facet);
-          $(`look-${facet}`).value = "";
-          render();
-          if (opened.has(facet)) $(`look-${facet}`).focus();
+      element("button", {
+        type: "button",
+        id: `more-${facet}`,
+        className: "more",
+        hidden: true,
+        on: {
+          click: () => {
+            if (!opened.delete(facet)) opened.add(facet);
+            looked.delete(facet);
+            $(`look-${facet}`).value = "";
+            render();
+            if (opened.has(facet)) $(`look-${facet}`).focus();
+          },
         },
-      } }));
+      }),
+    );
     $("filters").append(box);
     return box;
   }
@@ -301,12 +371,24 @@
   function choice(facet, { name, count: many, isChosen }) {
     const isMonth = facet === "date" && name.length > 4;
     const shown = isMonth ? monthText(name) : name;
-    return element("li", { className: isMonth ? "month" : "" }, element("label", { title: name },
-      element("input", { type: "checkbox", id: `choice-${facet}-${index.facets.get(facet).numbers.get(name) ?? name}`, checked: isChosen, on: {
-        change: (event) => choose(facet, name, event.target.checked),
-      } }),
-      element("span", { className: "name" }, shown),
-      element("span", { className: "number" }, number.format(many))));
+    return element(
+      "li",
+      { className: isMonth ? "month" : "" },
+      element(
+        "label",
+        { title: name },
+        element("input", {
+          type: "checkbox",
+          id: `choice-${facet}-${index.facets.get(facet).numbers.get(name) ?? name}`,
+          checked: isChosen,
+          on: {
+            change: (event) => choose(facet, name, event.target.checked),
+          },
+        }),
+        element("span", { className: "name" }, shown),
+        element("span", { className: "number" }, number.format(many)),
+      ),
+    );
   }
 
   const monthText = (name) => new Date(`${name}-01T00:00Z`).toLocaleString("en", { month: "long", timeZone: "UTC" });
@@ -321,7 +403,10 @@
     const { bars, first, last, width, days } = activity(found, own, names.length);
     const totals = bars.map((each) => each.reduce((sum, n) => sum + n, 0));
     const all = index.count("instrument", { fails: new Uint8Array(index.total), culprit: [] }, -1);
-    const shown = names.map((name, n) => ({ name, n })).sort((a, b) => all[b.n] - all[a.n] || (a.name < b.name ? -1 : 1)).slice(0, MOST_SPARKLINES);
+    const shown = names
+      .map((name, n) => ({ name, n }))
+      .sort((a, b) => all[b.n] - all[a.n] || (a.name < b.name ? -1 : 1))
+      .slice(0, MOST_SPARKLINES);
     $("sparklines").replaceChildren(...shown.map(({ name, n }) => sparkline(name, n, bars[n], totals[n], width)));
     const more = names.length > shown.length ? ` The ${shown.length} busiest of ${names.length} instruments.` : "";
     const each = days === 1 ? "a day" : `${days} days`;
@@ -351,7 +436,9 @@
   function sparkline(name, n, bars, total, width) {
     const isChosen = state.chosen.get("instrument")?.has(name) ?? false;
     const highest = Math.max(1, ...bars);
-    const path = Array.from(bars, (many, at) => (many ? `M${at + 0.1},20h.8v${(-Math.max(1, 20 * many / highest)).toFixed(2)}h-.8z` : "")).join("");
+    const path = Array.from(bars, (many, at) =>
+      many ? `M${at + 0.1},20h.8v${(-Math.max(1, (20 * many) / highest)).toFixed(2)}h-.8z` : "",
+    ).join("");
     const picture = document.createElementNS(SVG, "svg");
     picture.setAttribute("viewBox", `0 0 ${width} 20`);
     picture.setAttribute("preserveAspectRatio", "none");
@@ -359,9 +446,21 @@
     const shape = document.createElementNS(SVG, "path");
     shape.setAttribute("d", path);
     picture.append(shape);
-    return element("button", { type: "button", id: `sparkline-${n}`, className: "instrument", title: name, "aria-pressed": isChosen,
-      "aria-label": `${name}: ${count(total, "session")}`, on: { click: () => choose("instrument", name, !isChosen) } },
-    element("span", { className: "name" }, name), element("span", { className: "number" }, number.format(total)), picture);
+    return element(
+      "button",
+      {
+        type: "button",
+        id: `sparkline-${n}`,
+        className: "instrument",
+        title: name,
+        "aria-pressed": isChosen,
+        "aria-label": `${name}: ${count(total, "session")}`,
+        on: { click: () => choose("instrument", name, !isChosen) },
+      },
+      element("span", { className: "name" }, name),
+      element("span", { className: "number" }, number.format(total)),
+      picture,
+    );
   }
 
   /* ---- The list ---- */
@@ -374,41 +473,77 @@
 
   function hit(each, terms, fields) {
     const row = index.row(each);
-    if (!row) return element("li", { className: "hit", "aria-busy": "true" }, element("p", { className: "muted" }, "Loading …"));
+    if (!row)
+      return element(
+        "li",
+        { className: "hit", "aria-busy": "true" },
+        element("p", { className: "muted" }, "Loading …"),
+      );
     const page = `${start.pages}/${row.key.slice(0, 4)}/${row.key}.html`;
     const people = index.names("person", each).join(", ");
     const { samples } = row;
     const elements = index.names("element", each);
-    return element("li", { className: "hit" },
+    return element(
+      "li",
+      { className: "hit" },
       thumbnail(row, page),
-      element("div", { className: "about" },
-        element("h3", {}, element("a", { href: page, id: `hit-${each}`, title: row.title }, ...marked(row.title, terms))),
-        element("p", { className: "facts" }, ...spaced([
-          element("span", {}, ...marked(index.names("instrument", each).join(", "), terms)),
-          people && element("span", {}, ...marked(people, terms)),
-          ...time(each),
-          row.project && element("span", {}, ...marked(row.project, terms)),
-        ])),
-        row.motivation && element("p", { className: "motivation", title: row.motivation }, ...marked(row.motivation, terms)),
-        samples.length || elements.length ? element("p", { className: "facts" }, ...spaced([
-          samples.length && element("span", {}, samples.length === 1 ? "Sample " : "Samples ", ...marked(few(samples), terms)),
-          elements.length && element("span", { className: "elements" }, few(elements, 12)),
-        ])) : "",
+      element(
+        "div",
+        { className: "about" },
+        element(
+          "h3",
+          {},
+          element("a", { href: page, id: `hit-${each}`, title: row.title }, ...marked(row.title, terms)),
+        ),
+        element(
+          "p",
+          { className: "facts" },
+          ...spaced([
+            element("span", {}, ...marked(index.names("instrument", each).join(", "), terms)),
+            people && element("span", {}, ...marked(people, terms)),
+            ...time(each),
+            row.project && element("span", {}, ...marked(row.project, terms)),
+          ]),
+        ),
+        row.motivation &&
+          element("p", { className: "motivation", title: row.motivation }, ...marked(row.motivation, terms)),
+        samples.length || elements.length
+          ? element(
+              "p",
+              { className: "facts" },
+              ...spaced([
+                samples.length &&
+                  element("span", {}, samples.length === 1 ? "Sample " : "Samples ", ...marked(few(samples), terms)),
+                elements.length && element("span", { className: "elements" }, few(elements, 12)),
+              ]),
+            )
+          : "",
         measured(each, fields),
       ),
-      element("p", { className: "tags" }, ...tags(each, row)));
+      element("p", { className: "tags" }, ...tags(each, row)),
+    );
   }
 
-  const few = (names, most = 4) => names.length > most + 1
-    ? `${names.slice(0, most).join(", ")} and ${names.length - most} more` : names.join(", ");
+  const few = (names, most = 4) =>
+    names.length > most + 1 ? `${names.slice(0, most).join(", ")} and ${names.length - most} more` : names.join(", ");
 
-  const spaced = (parts) => parts.filter(Boolean).flatMap((part, n) => (n ? [element("span", { className: "dot", "aria-hidden": "true" }, " · "), part] : [part]));
+  const dot = () => element("span", { className: "dot", "aria-hidden": "true" }, " · ");
+  const spaced = (parts) =>
+    parts
+      .filter(Boolean)
+      .flatMap((part, n) => (n ? [dot(), part] : [part]));
 
   function thumbnail({ thumbnail: preview, title }, page) {
     const picture = preview
-      ? element("img", { src: start.datasets + preview, alt: "", loading: "lazy", decoding: "async", on: {
-        error: (event) => event.target.replaceWith(element("span", { className: "none" }, "no preview")),
-      } })
+      ? element("img", {
+          src: start.datasets + preview,
+          alt: "",
+          loading: "lazy",
+          decoding: "async",
+          on: {
+            error: (event) => event.target.replaceWith(element("span", { className: "none" }, "no preview")),
+          },
+        })
       : element("span", { className: "none" }, "no preview");
     return element("a", { className: "thumbnail", href: page, tabIndex: -1, "aria-hidden": "true", title }, picture);
   }
@@ -416,39 +551,56 @@
   function time(each) {
     const begins = new Date((index.start[each] + index.offset[each]) * 60_000).toISOString();
     const minutes = index.length[each];
-    const hours = minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
-    return [element("time", { dateTime: begins.slice(0, 16) }, `${begins.slice(0, 10)} ${begins.slice(11, 16)}`), element("span", {}, hours)];
+    const hours =
+      minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
+    return [
+      element("time", { dateTime: begins.slice(0, 16) }, `${begins.slice(0, 10)} ${begins.slice(11, 16)}`),
+      element("span", {}, hours),
+    ];
   }
 
   function tags(each, row) {
-    const types = index.names("dataset_type", each).map((type, n) =>
-      element("span", { className: "nx-tag", "data-type": type }, `${number.format(row.types[n] ?? 0)} ${type}`));
+    const types = index
+      .names("dataset_type", each)
+      .map((type, n) =>
+        element("span", { className: "nx-tag", "data-type": type }, `${number.format(row.types[n] ?? 0)} ${type}`),
+      );
     const told = [
       index.datasets[each] === 0 && "no datasets",
       row.activities > 1 && count(row.activities, "activity", "activities"),
-    ].filter(Boolean).map((text) => element("span", { className: "nx-tag" }, text));
+    ]
+      .filter(Boolean)
+      .map((text) => element("span", { className: "nx-tag" }, text));
     const doubts = [
       row.refused && `${number.format(row.refused)} refused`,
       row.warnings && count(row.warnings, "warning"),
-    ].filter(Boolean).map((text) => element("span", { className: "nx-tag warn" }, text));
+    ]
+      .filter(Boolean)
+      .map((text) => element("span", { className: "nx-tag warn" }, text));
     return [...types, ...told, ...doubts];
   }
 
   /* The values of the fields that were asked for. */
   function measured(each, fields) {
-    const told = fields.map((field) => {
-      const { name } = field;
-      const spans = index.spans(name, each).filter(([low, high]) => window.NexusIndex.touches(field, low, high));
-      const { display, unit } = vocabulary.byName.get(name);
-      const values = spans.map(([low, high]) => (low === high ? shownNumber(low) : `${shownNumber(low)}–${shownNumber(high)}`));
-      return values.length ? `${display} ${values.join(", ")}${unit.symbol && ` ${unit.symbol}`}` : "";
-    }).filter(Boolean);
+    const told = fields
+      .map((field) => {
+        const { name } = field;
+        const spans = index.spans(name, each).filter(([low, high]) => window.NexusIndex.touches(field, low, high));
+        const { display, unit } = vocabulary.byName.get(name);
+        const values = spans.map(([low, high]) =>
+          low === high ? shownNumber(low) : `${shownNumber(low)}–${shownNumber(high)}`,
+        );
+        return values.length ? `${display} ${values.join(", ")}${unit.symbol && ` ${unit.symbol}`}` : "";
+      })
+      .filter(Boolean);
     return told.length ? element("p", { className: "facts measured" }, few([...new Set(told)], 4)) : "";
   }
 
   const shownNumber = (value) => {
     const size = Math.abs(value);
-    return size && (size < 1e-3 || size >= 1e7) ? value.toExponential(2).replace("e+", "e") : String(Number(value.toPrecision(4)));
+    return size && (size < 1e-3 || size >= 1e7)
+      ? value.toExponential(2).replace("e+", "e")
+      : String(Number(value.toPrecision(4)));
   };
 
   /* Text with the terms marked in it, where folding leaves each letter in its place. */
@@ -456,10 +608,12 @@
     const plain = fold(text);
     const known = terms.filter((term) => term.length > 1);
     if (plain.length !== text.length || !known.length) return [text];
-    const spans = known.flatMap((term) => {
-      const at = plain.indexOf(term);
-      return at < 0 ? [] : [[at, at + term.length]];
-    }).sort((a, b) => a[0] - b[0]);
+    const spans = known
+      .flatMap((term) => {
+        const at = plain.indexOf(term);
+        return at < 0 ? [] : [[at, at + term.length]];
+      })
+      .sort((a, b) => a[0] - b[0]);
     const made = [];
     let done = 0;
     for (const [from, to] of spans) {
@@ -488,8 +642,11 @@
     const settled = (month) => [...parts].every((part) => SETTLED.has(month.state[part]));
     const open = months.filter((month) => !settled(month));
     const isWhole = wanted.length === 0 && index.isHere("facets");
-    let text = isWhole ? count(results.length, "session") : `${number.format(results.length)} of ${count(index.total, "session")}`;
-    if (open.length) text += ` so far; ${number.format(index.total - open.reduce((sum, { sessions }) => sum + sessions, 0))} searched …`;
+    let text = isWhole
+      ? count(results.length, "session")
+      : `${number.format(results.length)} of ${count(index.total, "session")}`;
+    const unread = open.reduce((sum, { sessions }) => sum + sessions, 0);
+    if (unread) text += ` so far; ${number.format(index.total - unread)} searched …`;
     $("count").textContent = text;
     $("hits").setAttribute("aria-busy", open.length > 0);
     if (!open.length) announce(text);
@@ -502,21 +659,41 @@
     if (box.hidden) return;
     for (const part of parts) index.want(part); // the hints are of all months
     if (index.total === 0) {
-      box.replaceChildren(element("h3", {}, "No session is in this portal yet"),
-        element("p", {}, "A session appears here as soon as its record is built. This page need only be loaded again."));
+      box.replaceChildren(
+        element("h3", {}, "No session is in this portal yet"),
+        element("p", {}, "A session appears here as soon as its record is built. This page need only be loaded again."),
+      );
       return;
     }
     const freed = new Uint32Array(wanted.length);
     for (let n = 0; n < index.total; n += 1) if (fails[n] === 1) freed[culprit[n]] += 1;
-    const ways = wanted.map((criterion, n) => ({ ...criterion, many: freed[n] })).filter(({ many }) => many > 0)
+    const ways = wanted
+      .map((criterion, n) => ({ ...criterion, many: freed[n] }))
+      .filter(({ many }) => many > 0)
       .sort((a, b) => b.many - a.many);
-    const hints = ways.map(({ label, many, remove }) => element("li", {},
-      element("button", { type: "button", on: { click: remove } }, `Without ${label}`), ` ${count(many, "session")}`));
-    const clear = element("li", {}, element("button", { type: "button", on: { click: () => go({ text: "", chosen: new Map() }) } }, "Begin anew"),
-      ` ${count(index.total, "session")}`);
-    box.replaceChildren(element("h3", {}, "No session meets all of this"),
-      element("p", {}, hints.length ? "It is found without one of these:" : "No single part of the search is to blame."),
-      element("ul", {}, ...hints, clear));
+    const hints = ways.map(({ label, many, remove }) =>
+      element(
+        "li",
+        {},
+        element("button", { type: "button", on: { click: remove } }, `Without ${label}`),
+        ` ${count(many, "session")}`,
+      ),
+    );
+    const clear = element(
+      "li",
+      {},
+      element("button", { type: "button", on: { click: () => go({ text: "", chosen: new Map() }) } }, "Begin anew"),
+      ` ${count(index.total, "session")}`,
+    );
+    box.replaceChildren(
+      element("h3", {}, "No session meets all of this"),
+      element(
+        "p",
+        {},
+        hints.length ? "It is found without one of these:" : "No single part of the search is to blame.",
+      ),
+      element("ul", {}, ...hints, clear),
+    );
   }
 
   function renderTrouble(parts) {
@@ -527,13 +704,25 @@
     const told = [];
     if (failed.length) {
       const many = failed.reduce((sum, { sessions }) => sum + sessions, 0);
-      told.push(element("p", {},
-        `Part of the index cannot be read: ${count(many, "session")} of ${few(failed.map(({ name }) => name))} may be missing here. `,
-        element("button", { type: "button", id: "retry", on: { click: () => index.retry() } }, "Try again")));
+      told.push(
+        element(
+          "p",
+          {},
+          `Part of the index cannot be read: ${count(many, "session")} of ${few(failed.map(({ name }) => name))} `,
+          "may be missing here. ",
+          element("button", { type: "button", id: "retry", on: { click: () => index.retry() } }, "Try again"),
+        ),
+      );
     }
     if (outdated.length) {
-      told.push(element("p", {}, "The index has changed since this page was loaded. ",
-        element("button", { type: "button", id: "reload", on: { click: () => location.reload() } }, "Load it again")));
+      told.push(
+        element(
+          "p",
+          {},
+          "The index has changed since this page was loaded. ",
+          element("button", { type: "button", id: "reload", on: { click: () => location.reload() } }, "Load it again"),
+        ),
+      );
     }
     const text = told.map((each) => each.textContent).join();
     if ($("trouble").dataset.told === text) return;
@@ -570,9 +759,21 @@
 
   function begin() {
     $("portal").hidden = false;
-    $("examples").append(element("dl", {}, ...EXAMPLES.map(([text, words]) => element("div", {},
-      element("dt", {}, element("button", { type: "button", on: { click: () => go({ text }) } }, text)), element("dd", {}, words),
-    ))), element("p", {}, "Words and conditions are all to be met. Of several names chosen in one filter, one suffices."));
+    $("examples").append(
+      element(
+        "dl",
+        {},
+        ...EXAMPLES.map(([text, words]) =>
+          element(
+            "div",
+            {},
+            element("dt", {}, element("button", { type: "button", on: { click: () => go({ text }) } }, text)),
+            element("dd", {}, words),
+          ),
+        ),
+      ),
+      element("p", {}, "Words and conditions are all to be met. Of several names chosen in one filter, one suffices."),
+    );
     $("query").addEventListener("input", (event) => go({ text: event.target.value }, true));
     $("query").addEventListener("focus", () => index.want("words"), { once: true });
     $("sort").addEventListener("change", (event) => go({ sort: event.target.value }));

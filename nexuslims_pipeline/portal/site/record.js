@@ -7,6 +7,7 @@
   const STRIP = 40; // thumbnails at a time
   const DELAY = 90; // milliseconds between the last keystroke and the filtering
   const MOST_BYTES = 2 ** 31; // of an archive: it is made in the browser's memory
+  const MOST_FILES = 60_000; // in an archive: beyond 65535 its format changes
   const FORBIDDEN = /[\u0000-\u001f\u007f<>:"|?*\\]/g; // in names of files on Windows
 
   /** An element with properties, attributes (names with a dash, "for") and children. */
@@ -456,6 +457,7 @@
   }
 
   async function archive(files, progress, signal) {
+    if (files.size > MOST_FILES) throw new RangeError("too many");
     const made = new Archive();
     const missing = [];
     for (const [address, { path, moment }] of files) {
@@ -511,7 +513,7 @@
         told.value = missing.length ? `Done; ${counted(missing.length, "file")} could not be fetched and is listed inside.` : "Done.";
       } catch (error) {
         if (error.name === "AbortError") return;
-        told.value = "The files are larger than 2 GB together: filter the datasets to take fewer, or copy the paths.";
+        told.value = "These are too many files, or more than 2 GB: filter the datasets to take fewer, or copy the paths.";
       }
       bars.hidden = true;
       button.disabled = false;

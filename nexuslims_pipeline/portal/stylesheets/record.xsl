@@ -26,6 +26,8 @@
   <xsl:key name="sample" match="nx:sample" use="@id"/>
 
   <xsl:variable name="record" select="/nx:Experiment"/>
+  <!-- The session's key, by which its files are named; a CDCS that sets identifiers puts an address in its place. -->
+  <xsl:variable name="key" select="$record/@pid[not(contains(., '/'))]"/>
   <xsl:variable name="activities" select="$record/nx:acquisitionActivity"/>
   <xsl:variable name="start" select="string($record/nx:summary/nx:reservationStart)"/>
   <xsl:variable name="end" select="string($record/nx:summary/nx:reservationEnd)"/>
@@ -157,12 +159,12 @@
         </xsl:if>
       </ul>
       <div class="nx-tools">
-        <xsl:variable name="file" select="concat('/', substring(@pid, 1, 4), '/', @pid)"/>
-        <xsl:if test="$records != '' and @pid">
-          <a class="nx-xml" href="{$records}{$file}.xml" download="{@pid}.xml">Record (XML)</a>
+        <xsl:variable name="file" select="concat('/', substring($key, 1, 4), '/', $key)"/>
+        <xsl:if test="$records != '' and $key">
+          <a class="nx-xml" href="{$records}{$file}.xml" download="{$key}.xml">Record (XML)</a>
         </xsl:if>
-        <xsl:if test="$crates != '' and @pid">
-          <a class="nx-crate" href="{$crates}{$file}.eln" download="{@pid}.eln">RO-Crate (eln)</a>
+        <xsl:if test="$crates != '' and $key">
+          <a class="nx-crate" href="{$crates}{$file}.eln" download="{$key}.eln">RO-Crate (eln)</a>
         </xsl:if>
         <xsl:if test="starts-with(nx:summary/@ref, 'http://') or starts-with(nx:summary/@ref, 'https://')">
           <a class="nx-nemo" href="{nx:summary/@ref}">In NEMO</a>
@@ -257,7 +259,7 @@
           <div><dt>End</dt><dd><xsl:call-template name="moment"/></dd></div>
         </xsl:for-each>
         <xsl:if test="$record/@pid">
-          <div><dt>Key</dt><dd class="nx-key"><xsl:value-of select="$record/@pid"/></dd></div>
+          <div><dt>Key</dt><dd class="nx-key"><xsl:call-template name="reference"><xsl:with-param name="address" select="string($record/@pid)"/></xsl:call-template></dd></div>
         </xsl:if>
       </dl>
     </section>
