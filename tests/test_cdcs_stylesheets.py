@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from nexuslims_pipeline import cli
 from nexuslims_pipeline.configuration import settings
 from nexuslims_pipeline.inventory.model import InventoryEntry
-from nexuslims_pipeline.portal.page import Places
+from nexuslims_pipeline.portal.page import Places, record_page
 from nexuslims_pipeline.sessions.model import Sample
 from resources.destinations.base import DestinationUnavailableError
 from resources.destinations.cdcs import Cdcs, Choices
@@ -319,6 +319,16 @@ class TestPage:
         page.evaluate("document.querySelector('article style').remove()")
         assert len(with_ours) > 20
         assert page.evaluate(LOOKS, around) == with_ours
+
+    def test_record_whose_identifier_cdcs_has_set_links_to_no_file_of_that_name(self, tmp_path: Path) -> None:
+        places = Places(records="https://data.example.org/records", crates="https://data.example.org/crates")
+        xml, identifier = publication(tmp_path).xml, b"http://cdcs.example.org/pid/rest/local/cdcs/ABC"
+        assert b"https://data.example.org/records/2026/" in record_page(xml, places)
+
+        shown = record_page(xml.replace(f'pid="{KEY}"'.encode(), b'pid="%s"' % identifier), places)
+
+        assert b"data.example.org/" not in shown
+        assert b'<a href="%s">' % identifier in shown
 
 
 class TestList:

@@ -15,7 +15,7 @@ from nexuslims_pipeline.portal.index import PortalIndex, Report
 from nexuslims_pipeline.portal.page import STYLESHEETS, Places, record_page
 from nexuslims_pipeline.portal.summary import summary
 from nexuslims_pipeline.publication.model import Publication
-from resources.destinations.base import Destination, DestinationRefusedError, Remote
+from resources.destinations.base import Destination, DestinationUnavailableError, Remote
 
 
 class Portal(Destination):
@@ -81,7 +81,7 @@ class Portal(Destination):
             write_bytes(page, record_page(publication.xml, self.places(page.parent)))
             self._index.put(summary(publication))
         except OSError as fault:
-            raise DestinationRefusedError(self._mend(fault)) from fault
+            raise DestinationUnavailableError(self._mend(fault)) from fault
         return self._remote(publication.key)
 
     def update(self, remote: Remote, publication: Publication) -> Remote:  # noqa: ARG002
@@ -98,7 +98,7 @@ class Portal(Destination):
             if page.parent.is_dir():
                 sync_folder(page.parent)
         except OSError as fault:
-            raise DestinationRefusedError(self._mend(fault)) from fault
+            raise DestinationUnavailableError(self._mend(fault)) from fault
 
     def refresh(self) -> Report:
         """Make the front page and those parts of the index whose sessions changed."""

@@ -528,10 +528,7 @@
     names.length > most + 1 ? `${names.slice(0, most).join(", ")} and ${names.length - most} more` : names.join(", ");
 
   const dot = () => element("span", { className: "dot", "aria-hidden": "true" }, " · ");
-  const spaced = (parts) =>
-    parts
-      .filter(Boolean)
-      .flatMap((part, n) => (n ? [dot(), part] : [part]));
+  const spaced = (parts) => parts.filter(Boolean).flatMap((part, n) => (n ? [dot(), part] : [part]));
 
   function thumbnail({ thumbnail: preview, title }, page) {
     const picture = preview

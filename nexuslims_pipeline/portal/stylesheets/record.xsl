@@ -12,7 +12,6 @@
                 exclude-result-prefixes="nx date str">
 
   <xsl:output method="html" encoding="UTF-8" indent="no"/>
-  <xsl:strip-space elements="*"/>
 
   <!-- Places (portal/page.py says what they are); nothing is linked where they are empty. -->
   <xsl:param name="datasets"/>
@@ -43,7 +42,7 @@
   <xsl:variable name="refused" select="$record/nx:notes/nx:entry/nx:table/nx:rows/nx:row[nx:cell/@colid = 'reason']"/>
   <!-- Here and where all datasets are gone through: by child steps, without unions and keys. libxml2 takes quadratic
        time for "//" and for putting the nodes of a union into their order. -->
-  <xsl:variable name="doubted" select="count($activities/nx:setup/nx:param[@warning = 'true' or @warning = '1']) + count($activities/nx:dataset/nx:meta[@warning = 'true' or @warning = '1'])"/>
+  <xsl:variable name="doubted" select="count($activities/nx:setup/nx:param/@warning[. = 'true' or . = '1']) + count($activities/nx:dataset/nx:meta/@warning[. = 'true' or . = '1'])"/>
 
   <!-- Seconds since 1970 between which the session's time line runs. -->
   <xsl:variable name="from">
@@ -448,9 +447,9 @@
     </xsl:if>
   </xsl:template>
 
-  <!-- Seconds since 1970 at which the last dataset of an activity was made; empty when none tells. -->
+  <!-- Seconds since 1970 at which the last dataset of an activity was made; no number when none tells. -->
   <xsl:template name="last-saved">
-    <xsl:for-each select="nx:dataset/nx:meta[@name = 'Creation Time'][date:seconds(string(.)) = date:seconds(string(.))]">
+    <xsl:for-each select="nx:dataset/nx:meta[@name = 'Creation Time']">
       <xsl:sort select="date:seconds(string(.))" data-type="number" order="descending"/>
       <xsl:if test="position() = 1"><xsl:value-of select="date:seconds(string(.))"/></xsl:if>
     </xsl:for-each>
