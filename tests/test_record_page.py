@@ -289,7 +289,9 @@ def test_nothing_from_outside_becomes_markup_or_script(folder: Folder, opened: O
     assert page.get_by_role("link", name="hdl:20.500/x").get_attribute("href") == "https://hdl.handle.net/20.500/x"
     assert page.locator("#nx-refused td").all_inner_texts()[:2] == ["/Quanta/%3Cb%3E%20%FF.tif", "refused"]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.locator(".nx-motivation").evaluate("text => text.offsetHeight < innerHeight / 2")
     assert watched.errors == []
+    assert grave_faults(page) == []
 
 
 def test_a_session_without_anything_says_so(folder: Folder, opened: Opened) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from nexuslims_pipeline.configuration import Settings
 from nexuslims_pipeline.portal.page import Places, cdcs_stylesheet
 from nexuslims_pipeline.records.text import clean
+from resources.destinations.base import DestinationRefusedError
 from resources.destinations.cdcs import Cdcs, Item
 
 DETAIL, LIST = "nexuslims-pipeline-record.xsl", "nexuslims-pipeline-list.xsl"
@@ -86,12 +87,19 @@ class Stylesheets:
         str
             What was done, or would be, in sentences.
         """
-        self._there = {sheet.name: sheet for sheet in self._server.rows(Stylesheet, "rest/xslt/")}
+        self._there = {sheet.name: sheet for sheet in self._stylesheets()}
         yield self._put(DETAIL, cdcs_stylesheet("record", self._places))
         yield self._put(LIST, cdcs_stylesheet("list", self._places))
         if not self._places.datasets:
             yield "Pages in CDCS show no previews: NX_DATASETS_URL is no address on the web."
         yield from self._bind()
+
+    def _stylesheets(self) -> list[Stylesheet]:
+        try:
+            return self._server.rows(Stylesheet, "rest/xslt/")
+        except DestinationRefusedError as refusal:
+            msg = f"{refusal} Who sets up stylesheets needs the token of a staff account in NX_CDCS_TOKEN."
+            raise DestinationRefusedError(msg) from None
 
     def _put(self, name: str, content: str) -> str:
         sheet = self._there.get(name)
@@ -113,28 +121,32 @@ class Stylesheets:
         """Bind them to every version of the template, for each keeps its records."""
         template = self._cdcs.template()
         if template is None:  # so far, in a dry run
-            yield "The records of the template would be shown with them."
+            yield "The template would have these stylesheets."
             return
         stored = {row.template: row for row in self._server.rows(Binding, "rest/template/xsl_rendering/")}
-        wanted, done = Binding(template=template.current), "are shown with them already"
+        latest, wanted = Binding(template=template.current), {}
         for version in sorted({*template.versions, template.current}):
             # CDCS binds nothing to a new version: what was chosen for the one before it goes on.
-            chosen = stored.get(version) or wanted.of_version(version)
-            wanted = chosen.with_ours(self._there[DETAIL].id, self._there[LIST].id)
-            if wanted != stored.get(version):
-                done = "would be shown with them" if self._dry_run else "are shown with them now"
-                self._store(wanted)
-        yield f"The records of the template '{clean(template.title)}' {done}."
-        yield from self._chosen_by_others(wanted)
+            chosen = stored.get(version) or latest.of_version(version)
+            wanted[version] = latest = chosen.with_ours(self._there[DETAIL].id, self._there[LIST].id)
+        changed = [binding for version, binding in wanted.items() if binding != stored.get(version)]
+        title = clean(template.title)
+        if not changed:
+            yield f"The template '{title}' has these stylesheets already."
+        elif self._dry_run:
+            yield f"The template '{title}' would have these stylesheets."
+        else:
+            for binding in changed:
+                self._store(binding)
+            yield f"The template '{title}' has these stylesheets now."
+        yield from self._chosen_by_others(wanted[template.current])
 
-    def _store(self, wanted: Binding) -> None:
-        body = wanted.model_dump(exclude={"id"})
-        if self._dry_run:
-            return
-        if wanted.id is None:
+    def _store(self, binding: Binding) -> None:
+        body = binding.model_dump(exclude={"id"})
+        if binding.id is None:
             self._server.call("POST", "rest/template/xsl_rendering/", json=body, expect=(201,))
         else:  # CDCS empties what a PATCH leaves out
-            self._server.call("PATCH", f"rest/template/xsl_rendering/{wanted.id}/", json=body)
+            self._server.call("PATCH", f"rest/template/xsl_rendering/{binding.id}/", json=body)
 
     def _chosen_by_others(self, binding: Binding) -> Iterator[str]:
         """Where a stylesheet that is not ours comes first."""

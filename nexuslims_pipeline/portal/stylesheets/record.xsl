@@ -125,7 +125,7 @@
         </xsl:if>
       </p>
       <xsl:if test="normalize-space(nx:summary/nx:motivation) != ''">
-        <p class="nx-motivation" dir="auto"><xsl:value-of select="nx:summary/nx:motivation"/></p>
+        <p class="nx-motivation" dir="auto"><xsl:for-each select="nx:summary/nx:motivation"><xsl:call-template name="prose"/></xsl:for-each></p>
       </xsl:if>
       <ul class="nx-counts" aria-label="Counts">
         <li><xsl:call-template name="counted"><xsl:with-param name="count" select="count($activities/nx:dataset)"/><xsl:with-param name="what" select="'dataset'"/></xsl:call-template></li>
@@ -230,6 +230,15 @@
     </xsl:choose>
   </xsl:template>
 
+  <!-- A text of the user's as content of a paragraph; a very long one gets a box that scrolls, by keys as well. -->
+  <xsl:template name="prose">
+    <xsl:if test="string-length(.) &gt; 1500">
+      <xsl:attribute name="data-long">true</xsl:attribute>
+      <xsl:attribute name="tabindex">0</xsl:attribute>
+    </xsl:if>
+    <xsl:value-of select="."/>
+  </xsl:template>
+
   <!-- Session, samples, projects -->
 
   <xsl:template match="nx:summary">
@@ -294,7 +303,7 @@
           <xsl:for-each select="nx:elements/*"><li><xsl:value-of select="local-name()"/></li></xsl:for-each>
         </ul>
       </xsl:if>
-      <xsl:for-each select="nx:description"><p dir="auto"><xsl:value-of select="."/></p></xsl:for-each>
+      <xsl:for-each select="nx:description"><p dir="auto"><xsl:call-template name="prose"/></p></xsl:for-each>
       <xsl:apply-templates select="nx:notes/nx:entry/*"/>
     </div>
   </xsl:template>
