@@ -328,7 +328,7 @@ def _published(
     sides: dict[str, Callable[[], Cost]] = {
         "publisher": lambda: _run_ours("publish", WORKERS, settings),
         "theirs": lambda: nexuslims.ask("export", theirs, **sessions)[1],
-        "command": lambda: run([_command(), "publish", "--json"], settings),
+        "command": lambda: run(_publish(), settings),
     }
 
     def anew(side: Callable[[], Cost]) -> Exchange:
@@ -359,7 +359,7 @@ def _published(
 
 def _unchanged(cdcs: "CountingCdcs", settings: dict[str, str]) -> Iterator[Row]:
     """What it costs to see that all sessions are published."""
-    command = [cdcs.watch(lambda: run([_command(), "publish", "--json"], settings)) for _ in range(ROUNDS)]
+    command = [cdcs.watch(lambda: run(_publish(), settings)) for _ in range(ROUNDS)]
     _require(all(json.loads(exchange.cost.output) == [] for exchange in command), command)
     what = f"nothing to publish, {PUBLISHED} sessions"
     note = f"{sum(exchange.requests for exchange in command)} requests"
@@ -398,6 +398,10 @@ def _run_ours(what: str, request: object, settings: Mapping[str, str] | None = N
 
 def _command() -> Path:
     return Path(sys.executable).with_name("nexuslims-pipeline")
+
+
+def _publish() -> list[str | Path]:
+    return [_command(), "publish", "--destination", "cdcs", "--json"]
 
 
 def _settings(facility: Path) -> dict[str, str]:

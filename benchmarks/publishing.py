@@ -11,6 +11,9 @@ from typing import Literal, Self
 from benchmarks.measure import Cost, children
 from tests.cdcs_server import CdcsNotInstalledError, CdcsProcess
 
+GONE = (FileNotFoundError, ProcessLookupError)
+"""What the kernel says of a process that has just ended, before its files are opened or after."""
+
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
@@ -64,7 +67,7 @@ class CountingCdcs(CdcsProcess):
         """Seconds since its start, those of processes that have ended included (``proc(5)``)."""
         ticks = 0
         for process in _descendants(children()):
-            with contextlib.suppress(FileNotFoundError):  # just ended: then its parent has its time
+            with contextlib.suppress(*GONE):  # then its parent has its time
                 stat = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
                 ticks += sum(map(int, stat[11:15]))
         return ticks / os.sysconf("SC_CLK_TCK")
@@ -73,7 +76,7 @@ class CountingCdcs(CdcsProcess):
 def _descendants(processes: Iterable[int]) -> Iterator[int]:
     """Processes with their children's children, each after its own."""
     for process in processes:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(*GONE):
             listed = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii")
             yield from _descendants(map(int, listed.split()))
         yield process

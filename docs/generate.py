@@ -323,8 +323,9 @@ def _default(name: str, field: FieldInfo) -> str:
 def _prose(text: str, model: type[BaseModel] | None = None) -> str:
     """A docstring as Markdown in one line; names of settings become those of their variables."""
     names = model.model_fields if model else {}
-    line = " ".join(text.split()).replace("``", "`")
-    return re.sub(r"`(\w+)`", lambda m: f"`NX_{m[1].upper()}`" if m[1] in names else m[0], line)
+    line = " ".join(text.split())
+    line = re.sub(r"(?<!`)`(\w+)`(?!`)", lambda m: f"`NX_{m[1].upper()}`" if m[1] in names else m[0], line)
+    return line.replace("``", "`")
 
 
 if __name__ == "__main__":

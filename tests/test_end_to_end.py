@@ -213,7 +213,7 @@ class TestWeek:
 
         assert tree(site.folder) == before
         assert tree(site.raw) == built_week.raw
-        assert (code, outcomes) == (0, {key: o | {"cause": ""} for key, o in built_week.outcomes.items()})
+        assert (code, outcomes) == (0, {key: o | {"cause": "", "copies": []} for key, o in built_week.outcomes.items()})
 
 
 class Admin:

@@ -366,8 +366,8 @@ def test_token_goes_to_no_other_server_and_into_no_message(
             error = error.__context__
 
     assert week.READER_TOKEN not in "".join(told) + caplog.text
-    assert "http://localhost" in told[3]
-    assert "secret" not in told[3]
+    assert "http://localhost" in told[4]
+    assert "secret" not in told[4]
 
 
 def test_redirect_on_the_same_server_is_followed(proxy: Proxy) -> None:

@@ -22,6 +22,10 @@ class DestinationUnavailableError(DestinationError):
     """The destination is out of reach for now, or its answer was lost: trying again later may help."""
 
 
+class DestinationBusyError(DestinationUnavailableError):
+    """One copy cannot be changed for now; the destination itself is within reach, so that no other has to wait."""
+
+
 class DestinationRefusedError(DestinationError):
     """The destination refuses: somebody has to mend something first. The message gives the server's reason."""
 
@@ -45,8 +49,8 @@ class Destination(ABC):
     Subclasses are found by their entry point in the group ``nexuslims_pipeline.destinations``. One object serves all
     threads of a process; several processes may each have one.
 
-    What every method may raise: `DestinationUnavailableError` when trying again may help, `DestinationRefusedError`
-    when it cannot. A request that makes something is never repeated within a method when its outcome is unknown:
+    What every method may raise: `DestinationUnavailableError` when trying again may help, `DestinationBusyError` when
+    that is so for one session only, `DestinationRefusedError` when it cannot. A request that makes something is never repeated within a method when its outcome is unknown:
     raise `DestinationUnavailableError`, and the next try begins with `find`.
     """
 
@@ -98,6 +102,15 @@ class Destination(ABC):
     @abstractmethod
     def find(self, key: str, address: str) -> list[Remote]:
         """Every copy of a session at an address, the oldest first; also one whose creation was cut short."""
+
+    def is_copy(self, remote: Remote, key: str) -> bool:  # noqa: ARG002
+        """Whether what `find` does not show, but the ledger knows, is a session's copy all the same.
+
+        So it is when somebody renamed or moved it. It is not when it is gone, or when its id is something else's by
+        now: the settings name another server, or the server was set back to an older state. What this says is the
+        session's gets changed and removed. By default nothing is.
+        """
+        return False
 
     @abstractmethod
     def create(self, publication: Publication) -> Remote:

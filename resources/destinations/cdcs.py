@@ -279,6 +279,13 @@ class Cdcs(Destination):
         found = sorted(row.id for row in rows if row.title == key and belongs_to(row.xml, key))
         return [self._remote(record) for record in found]
 
+    def is_copy(self, remote: Remote, key: str) -> bool:
+        """Whether a record with another title carries the session's key, or files are left of one that was deleted."""
+        answer = self.server.call("GET", f"rest/data/{remote.id}/", expect=(200, 403, 404))
+        if answer.status == 200:
+            return pid_of(self.server.as_row(Record, self.server.json(answer)).xml) == key
+        return bool(self._blobs(rf"^{re.escape(key)}_{re.escape(remote.id)}_"))
+
     def create(self, publication: Publication) -> Remote:
         """Make the record with its owner and workspace, all in one request."""
         if len(publication.key) > LONGEST_TITLE:
@@ -291,11 +298,13 @@ class Cdcs(Destination):
         return self._remote(record.id)
 
     def update(self, remote: Remote, publication: Publication) -> Remote:
-        """Change the record where it differs; what the server has set as its identifier stays."""
+        """Change the record where it differs; what the server has set as its identifier stays.
+
+        One that was deleted is made again: its files are left, or it was there a moment ago.
+        """
         answer = self.server.call("GET", f"rest/data/{remote.id}/", expect=(200, 404))
         if answer.status == 404:
-            msg = f"{self._whom}: record {remote.id} of {publication.key} was deleted just now; it is made again later."
-            raise DestinationUnavailableError(msg)
+            return self.create(publication)
         told = self.server.json(answer)
         record = self.server.as_row(Record, told)
         xml = with_pid(publication.xml, self._pid(record, publication.key))

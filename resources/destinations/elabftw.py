@@ -27,6 +27,7 @@ from nexuslims_pipeline.publication.page import page
 from nexuslims_pipeline.records.text import token
 from resources.destinations.base import (
     Destination,
+    DestinationBusyError,
     DestinationError,
     DestinationRefusedError,
     DestinationUnavailableError,
@@ -153,6 +154,13 @@ class Elabftw(Destination):
         ours = {e.id for e in self._search(key) if e.session_id == key and e.memory.experiment in {None, e.id}}
         return [self._remote(number) for number in sorted(ours)]
 
+    def is_copy(self, remote: Remote, key: str) -> bool:
+        """Whether an experiment of ours that lost its extra field tells of the session, or is one that we emptied."""
+        held = self._read(remote)
+        if held is None or not held.is_ours:
+            return False
+        return held.session_id == key or (not held.session_id and (f">{key}<" in held.body or held.is_emptied))
+
     def create(self, publication: Publication) -> Remote:
         """Make the experiment; the first request makes it whole but for its date and attachments."""
         held = _Experiment(
@@ -186,7 +194,7 @@ class Elabftw(Destination):
             msg = (
                 f"eLabFTW experiment {remote.id} of {publication.key} was deleted a moment ago; it is made anew later."
             )
-            raise DestinationUnavailableError(msg)
+            raise DestinationBusyError(msg)
         self._see_that_it_may_change(held)
         return self._bring_in_step(held, publication)
 
@@ -260,7 +268,7 @@ class Elabftw(Destination):
             raise DestinationRefusedError(f"The experiment is locked in eLabFTW; unlock it there: {where}")
         if held.is_being_edited:
             msg = f"Somebody is editing the experiment in eLabFTW; what they write is not to be lost: {where}"
-            raise DestinationUnavailableError(msg)
+            raise DestinationBusyError(msg)
 
     def _list(self, path: str, shape: type[Shape], **params: str | int) -> list[Shape]:
         answer = self._api.json(self._api.call("GET", path, params=params))
@@ -518,6 +526,11 @@ class _Experiment(_Numbered):
             or BEGIN in self.body
             or any(upload.is_ours for upload in self.uploads)
         )
+
+    @property
+    def is_emptied(self) -> bool:
+        """Whether it is withdrawn but for its deletion."""
+        return self.title == WITHDRAWN and self.memory.experiment == self.id
 
     @property
     def is_being_edited(self) -> bool:

@@ -399,6 +399,15 @@ class Labarchives(Destination):
             if node.is_page and node.name.split()[:1] == [key]
         ]
 
+    def is_copy(self, remote: Remote, key: str) -> bool:
+        """Whether the entries of ours on a page that was moved or renamed tell of the session."""
+        notebook, _, page_id = remote.id.partition(":")
+        try:
+            entries = self._entries(self._accounts_at(notebook)[0], page_id)
+        except UnknownToServerError:  # people deleted the page, or another server has its number
+            return False
+        return any(entry.file_name == f"{key}.xml" or f">{key}<" in entry.content for entry in entries)
+
     def create(self, publication: Publication) -> Remote:
         """Make the page, the text and the attachment, in this order."""
         account = self._account(publication)
