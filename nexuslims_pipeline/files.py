@@ -79,6 +79,24 @@ def _create_in_place(path: Path, content: bytes) -> bool:
     return True
 
 
+def leftovers(folder: Path, *marks: str, within: int = -1) -> list[Path]:
+    """Files that `write_bytes` began in a folder and that contain one of some texts: left from processes that died.
+
+    Or just being written: whoever asks has to know that nobody writes such content now. `within` is the number of bytes
+    to look into; by default all.
+    """
+    found = []
+    for path in sorted(folder.glob(".*.tmp")):
+        try:
+            with path.open("rb") as file:
+                content = file.read(within)
+        except FileNotFoundError:  # somebody else's, and whole by now
+            continue
+        if any(mark.encode() in content for mark in marks):
+            found.append(path)
+    return found
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in `folder` survive a power cut (where the file system knows how)."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,7 +1,7 @@
 """Bring the site's destinations in step with the records, in this process, without daemon or webserver."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -9,6 +9,7 @@ from nexuslims_pipeline.configuration import Settings
 from nexuslims_pipeline.instruments import ConfigurationError
 from nexuslims_pipeline.sessions.keys import parse_key
 from resources.destinations.portal import Portal
+from resources.publishing import Publisher
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +133,18 @@ class Deliveries:
     def _send(
         self, instance: Any, name: str, causes: dict[str, str], show: Callable[[Delivery], None]
     ) -> list[Delivery]:
-        deliveries = []
+        deliveries: list[Delivery] = []
+        publisher = self._publishing.publisher(name, self._store, self._storage)
+        outage = None
         for keys in _ranges(instance, list(causes)):
-            self._run(instance, name, keys)
+            if outage is None:
+                self._run(instance, name, keys)
             for key in keys:
-                deliveries.append(self._delivery(name, key, causes[key]))
+                made = self._delivery(publisher, key, causes[key])
+                deliveries.append(replace(made, reason=f"Not tried: {outage.reason}") if outage else made)
                 show(deliveries[-1])
+            # Those who wait for the other destinations are not to wait for this one as well.
+            outage = outage or publisher.outage(datetime.now(UTC))
         return deliveries
 
     def _run(self, instance: Any, name: str, keys: Sequence[str]) -> None:
@@ -157,10 +164,12 @@ class Deliveries:
             raise_on_error=False,
         )
 
-    def _delivery(self, name: str, key: str, cause: str) -> Delivery:
-        publisher = self._publishing.publisher(name, self._store, self._storage)
-        entry = publisher.ledger.read(key)
-        if self._store.tombstone(key) and entry is None:
+    def _delivery(self, publisher: Publisher, key: str, cause: str) -> Delivery:
+        name, entry = publisher.destination.name, publisher.ledger.read(key)
+        if entry and publisher.is_to_go(key):
+            reason = entry.failure.reason if entry.failure else "not removed yet"
+            return Delivery(key, name, "FAILED", reason=reason, cause=cause)
+        if self._store.tombstone(key):
             return Delivery(key, name, "WITHDRAWN", cause=cause)
         if self._store.header("record", key) is None:
             state, reason = self._store.state(key)

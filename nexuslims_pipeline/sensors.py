@@ -130,7 +130,7 @@ def publish_sensor(destination: str, job: UnresolvedAssetJobDefinition, settings
         now = datetime.now(UTC)
         memory = Memory.read(context.cursor)
         due = publishing.due(destination, store, storage, now)
-        outage = publishing.publisher(destination, store, storage).is_out_of_reach(now)
+        outage = publishing.publisher(destination, store, storage).outage(now)
         asked = memory.choose(
             {key: found.token for key, found in due.items()},
             busy(context.instance, job.name),

@@ -8,13 +8,14 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from nexuslims_pipeline.files import json_bytes, sync_folder, write_bytes
+from nexuslims_pipeline.files import json_bytes, leftovers, sync_folder, write_bytes
 from resources.destinations.base import Remote
 
 STRIPES = 256
@@ -31,6 +32,19 @@ class Failure(BaseModel):
     """Whether trying again may help without anything being changed in the session."""
     at: AwareDatetime
     run_id: str = ""
+
+
+class Outage(BaseModel):
+    """Why the destination could not be reached, of late."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reason: str
+    at: AwareDatetime
+    session: str
+    """Digest of the key of the session that failed last: the key itself may have to go."""
+    sessions: int = 1
+    """How many sessions in a row; one alone may be to blame itself."""
 
 
 class Entry(BaseModel):
@@ -56,6 +70,8 @@ class Entry(BaseModel):
     at: AwareDatetime | None = None
     """When it last was."""
     failure: Failure | None = None
+    elsewhere: tuple[str, ...] = ()
+    """Addresses of further copies, out of reach: made when the settings named another server or folder."""
 
     @property
     def is_certain(self) -> bool:
@@ -94,23 +110,18 @@ class Ledger:
     def write(self, entry: Entry) -> Entry:
         """Keep an entry."""
         write_bytes(self._path(entry.key), json_bytes(entry.model_dump(mode="json")))
+        self._known.pop(entry.key, None)
         return entry
 
     def remove(self, key: str) -> None:
         """Forget a session: its copy is gone."""
         path = self._path(key)
-        self._remove_leftovers(key)
+        for temporary in leftovers(self._folder, f'"{key}"'):
+            temporary.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
         self._known.pop(key, None)
         if path.parent.is_dir():
             sync_folder(path.parent)
-
-    def _remove_leftovers(self, key: str) -> None:
-        """Remove temporary files about a session, left from processes that were killed: nobody writes it just now."""
-        for path in self._folder.glob(".*.tmp"):
-            with suppress(FileNotFoundError):  # another session's, and whole by now
-                if f'"{key}"'.encode() in path.read_bytes():
-                    path.unlink()
 
     def sessions(self) -> list[str]:
         """Sessions with an entry, sorted."""
@@ -119,30 +130,48 @@ class Ledger:
         names = (entry.name for entry in os.scandir(self._folder))
         return sorted(name.removesuffix(".json") for name in names if name.endswith(".json") and name[0] != ".")
 
-    def outage(self) -> Failure | None:
-        """The last failure to reach the destination, unless it was reached since."""
+    def outage(self) -> Outage | None:
+        """What keeps sessions from the destination, unless it was reached since."""
         try:
-            return Failure.model_validate_json((self._folder / ".outage").read_bytes())
+            return Outage.model_validate_json(self._outage_path.read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
 
-    def note_outage(self, failure: Failure | None) -> None:
-        """Keep that the destination is out of reach; None: that it is not."""
-        path = self._folder / ".outage"
-        if failure is not None:
-            write_bytes(path, json_bytes(failure.model_dump(mode="json")))
-        elif path.exists():
-            path.unlink(missing_ok=True)
+    def note_outage(self, key: str, reason: str) -> None:
+        """Keep that the destination could not be reached for a session."""
+        session = _digest(key)
+        with self._lock("outage"):
+            before = self.outage()
+            others = before.sessions - (before.session == session) if before else 0
+            outage = Outage(reason=reason, at=datetime.now(UTC), session=session, sessions=others + 1)
+            write_bytes(self._outage_path, json_bytes(outage.model_dump(mode="json")))
+
+    def end_outage(self) -> None:
+        """Keep that the destination was reached."""
+        if self._outage_path.exists():
+            self._outage_path.unlink(missing_ok=True)
 
     @contextmanager
     def alone(self, key: str) -> Iterator[None]:
         """Wait until nobody else is busy with a session at this destination; a lock ends with its process."""
-        stripe = int(hashlib.sha256(key.encode()).hexdigest(), 16) % STRIPES
-        path = self._folder / ".locks" / f"{stripe:02x}"
+        with self._lock(f"{int(_digest(key), 16) % STRIPES:02x}"):
+            yield
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        path = self._folder / ".locks" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
+    @property
+    def _outage_path(self) -> Path:
+        return self._folder / ".outage"
+
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.json"
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()

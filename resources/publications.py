@@ -25,6 +25,15 @@ from resources.publishing import Publisher, Status, due_at, status_of
 from resources.storage import InstrumentStorage
 from resources.store import STAGES, MissingStageError, Store
 
+ENDED_EARLY = frozenset(
+    {
+        SessionState.NO_CONSENT,
+        SessionState.NO_RESERVATION,
+        SessionState.WAITING_FOR_FILES,
+        SessionState.NO_FILES_FOUND,
+    }
+)
+
 
 class StoredSessions:
     """Sessions of the store, as `resources.publishing.Source` wants them."""
@@ -58,6 +67,10 @@ class StoredSessions:
     def is_withdrawn(self, key: str) -> bool:
         """Whether there is a tombstone."""
         return self._store.tombstone(key) is not None
+
+    def has_lost_its_record(self, key: str) -> bool:
+        """Whether the session was built, but ended early: what was shown of it is another's, whose consent is gone."""
+        return not self._store.stage_path("record", key).exists() and self._store.state(key)[0] in ENDED_EARLY
 
     def publication(self, key: str, links: Mapping[str, Link]) -> Publication | None:
         """All that is published of a session; None without a record.

@@ -12,24 +12,27 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, Protocol
+from urllib.parse import urlsplit
 
 from nexuslims_pipeline.publication.model import Link, Publication
 from resources.destinations.base import (
     Destination,
-    DestinationError,
+    DestinationBusyError,
     DestinationRefusedError,
     DestinationUnavailableError,
     Remote,
 )
 from resources.harvest import Due
-from resources.ledger import Entry, Failure, Ledger
+from resources.ledger import Entry, Failure, Ledger, Outage
 
 WAIT_FOR_LINK = timedelta(minutes=10)
 """A copy waits so long for the first copy at a destination that it links to; then it goes without."""
 OUTAGE = timedelta(minutes=15)
 """So long after it could not be reached, a destination is tried with one session at a time."""
 PAUSE = timedelta(seconds=14)
-"""So long after it could not be reached, a destination is not tried at all: each try may take a minute."""
+"""So long after it could not be reached, a destination is not tried at all: each try may take two minutes."""
+SESSIONS_OF_AN_OUTAGE = 2
+"""So many sessions in a row must fail: one alone may be what the destination breaks down at."""
 
 WITHDRAWN = Due("withdrawn", "withdrawn")
 
@@ -54,6 +57,9 @@ class Source(Protocol):
     def is_withdrawn(self, key: str) -> bool:
         """Whether nothing of the session may be anywhere."""
 
+    def has_lost_its_record(self, key: str) -> bool:
+        """Whether there is no record any more since nothing is left to tell: its files are another session's."""
+
     def publication(self, key: str, links: Mapping[str, Link]) -> Publication | None:
         """All that is published of a session; None without a record."""
 
@@ -67,6 +73,8 @@ class Result:
     version: int = 0
     surplus: int = 0
     """Further copies that were found and removed."""
+    elsewhere: tuple[str, ...] = ()
+    """Addresses of copies that stay, out of reach: the settings named another server then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,19 +139,23 @@ class Publisher:
         with self.ledger.alone(key):
             try:
                 self._pause_in_an_outage()
-                withdrawn = self._source.is_withdrawn(key)
-                result = self._withdraw(key) if withdrawn else self._bring_up_to_date(key)
+                result = self._withdraw(key) if self.is_to_go(key) else self._bring_up_to_date(key)
             except Exception as fault:
                 self._note(key, fault, run_id)
                 raise
         if result is not None:
-            self.ledger.note_outage(None)
+            self.ledger.end_outage()
         return result
 
     def _pause_in_an_outage(self) -> None:
-        outage = self.ledger.outage()
-        if outage and timedelta(0) <= datetime.now(UTC) - outage.at < PAUSE:
+        if outage := self.outage(datetime.now(UTC), PAUSE):
             raise _NotTriedError(f"Not tried, since a moment ago: {outage.reason}")
+
+    def is_to_go(self, key: str) -> bool:
+        """Whether the destination is to hold nothing of a session."""
+        if self._source.is_withdrawn(key):
+            return True
+        return self._source.has_lost_its_record(key) and self.ledger.read(key) is not None
 
     def _bring_up_to_date(self, key: str) -> Result | None:
         # In this order: a record that is rebuilt meanwhile is seen as changed afterwards, never as sent.
@@ -154,7 +166,7 @@ class Publisher:
         entry = self.ledger.read(key) or Entry(key=key)
         address = self.destination.address(publication)
         if self._holds(entry, wanted, address):
-            copies = self.destination.find(key, address)
+            copies = self._copies(entry)
             if len(copies) == 1 and copies[0].is_whole and entry.remote and copies[0].id == entry.remote.id:
                 self._clear_failure(entry)
                 return Result("unchanged", entry.remote, entry.version)
@@ -162,10 +174,10 @@ class Publisher:
         entry = entry.model_copy(update={"doing": "publish", "wanted": wanted, "failure": None})
         if entry.address != address and (entry.remote or was_in_doubt):
             self.ledger.write(entry)
-            self._remove(self.destination.find(key, entry.address))
+            self._remove(self._copies(entry))
             entry = entry.model_copy(update={"remote": None})
-        self.ledger.write(entry.model_copy(update={"address": address}))
-        copies = self.destination.find(key, address)
+        entry = self.ledger.write(entry.model_copy(update={"address": address}))
+        copies = self._copies(entry)
         kept = _kept(copies, entry.remote)
         remote = self.destination.update(kept, publication) if kept else self.destination.create(publication)
         if was_in_doubt:
@@ -184,6 +196,7 @@ class Publisher:
                 sha256=hashlib.sha256(publication.xml).hexdigest(),
                 version=entry.version + 1,
                 at=datetime.now(UTC),
+                elsewhere=(*entry.elsewhere, *([] if kept else _elsewhere(entry.remote, remote))),
             )
         )
         return Result("updated" if kept else "created", remote, entry.version + 1, len(surplus))
@@ -191,15 +204,26 @@ class Publisher:
     def _withdraw(self, key: str) -> Result | None:
         entry = self.ledger.read(key) or Entry(key=key)
         entry = self.ledger.write(entry.model_copy(update={"doing": "withdraw", "failure": None}))
-        copies = self.destination.find(key, entry.address)
-        if entry.remote and entry.remote.id not in {copy.id for copy in copies}:
-            copies = [entry.remote, *copies]
-        self._remove(copies)
-        if left := self.destination.find(key, entry.address):
+        self._remove(self._copies(entry))
+        if left := self._copies(entry):
             msg = f"{self.destination.label} {left[0].id} of {key} is still there after it was withdrawn; remove it."
             raise DestinationRefusedError(msg)
         self.ledger.remove(key)
-        return Result("withdrawn", None)
+        if entry.elsewhere:
+            stay = ", ".join(entry.elsewhere)
+            _log.warning("%s: %s is withdrawn, but these copies are out of reach: %s", self.destination.name, key, stay)
+        return Result("withdrawn", None, elsewhere=entry.elsewhere)
+
+    def _copies(self, entry: Entry) -> list[Remote]:
+        """Copies that the destination finds, and that of the ledger if it was merely moved or renamed.
+
+        What the ledger knows is never changed or removed by its id alone: the id may be something else's by now.
+        """
+        copies = self.destination.find(entry.key, entry.address)
+        known = entry.remote
+        if known and known.id not in {copy.id for copy in copies} and self.destination.is_copy(known, entry.key):
+            copies = [*copies, known]
+        return copies
 
     def _remove(self, copies: Iterable[Remote]) -> None:
         for copy in copies:
@@ -208,25 +232,29 @@ class Publisher:
 
     def _note(self, key: str, fault: Exception, run_id: str) -> None:
         """Keep the reason of a failure with whatever the ledger says of the session."""
-        # A refusal by a destination that is not set up is no fault of the record.
-        refused = isinstance(fault, DestinationRefusedError)
-        unreached = bool(self._troubles()) if refused else isinstance(fault, DestinationUnavailableError)
+        trouble = self._trouble_behind(fault)
+        passing = bool(trouble) or not isinstance(fault, DestinationRefusedError)
         reason = str(fault) or type(fault).__name__
-        failure = Failure(reason=reason, passing=unreached or not refused, at=datetime.now(UTC), run_id=run_id)
+        failure = Failure(reason=reason, passing=passing, at=datetime.now(UTC), run_id=run_id)
         try:
-            if unreached and not isinstance(fault, _NotTriedError):
-                self.ledger.note_outage(failure)
+            if trouble:
+                self.ledger.note_outage(key, trouble)
             if not self.is_current(key):
                 entry = self.ledger.read(key) or Entry(key=key)
                 self.ledger.write(entry.model_copy(update={"wanted": self.wanted(key) or "", "failure": failure}))
         except OSError as error:
             _log.warning("%s: the failure of %s cannot be kept: %s", self.destination.name, key, error)
 
-    def _troubles(self) -> list[str]:
-        try:
-            return self.destination.check()
-        except DestinationError as fault:
-            return [str(fault)]
+    def _trouble_behind(self, fault: Exception) -> str:
+        """What is wrong with the destination itself, not with the session; empty if nothing is."""
+        if isinstance(fault, DestinationRefusedError):
+            try:
+                return next(iter(self.destination.check()), "")
+            except Exception as further:  # whatever somebody else's package raises
+                return str(further) or type(further).__name__
+        if isinstance(fault, _NotTriedError | DestinationBusyError):
+            return ""
+        return str(fault) if isinstance(fault, DestinationUnavailableError) else ""
 
     def _clear_failure(self, entry: Entry) -> None:
         if entry.failure:
@@ -234,8 +262,9 @@ class Publisher:
 
     def doubt(self, key: str) -> None:
         """Take nothing for granted of a session's copy: the next `publish` sends the record even if it is there."""
-        if entry := self.ledger.read(key):
-            self.ledger.write(entry.model_copy(update={"fingerprint": "", "failure": None}))
+        with self.ledger.alone(key):
+            if entry := self.ledger.read(key):
+                self.ledger.write(entry.model_copy(update={"fingerprint": "", "failure": None}))
 
     # What is due
 
@@ -284,7 +313,7 @@ class Publisher:
         refused_too
             Also those that the destination refused for good: somebody has mended something.
         """
-        due = {key: WITHDRAWN for key in self.ledger.sessions() if self._source.is_withdrawn(key)}
+        due = {key: WITHDRAWN for key in self.ledger.sessions() if self.is_to_go(key)}
         for key in self._source.sessions():
             if key not in due and (reason := self._reason(key, now, refused_too=refused_too)):
                 due[key] = Due(reason, self.wanted(key) or "")
@@ -294,14 +323,15 @@ class Publisher:
         wanted, entry = self.wanted(key), self.ledger.read(key)
         if wanted is None or (entry and entry.is_certain and entry.fingerprint == wanted):
             return ""
+        refused = bool(entry and entry.failure and entry.wanted == wanted and not entry.failure.passing)
+        if refused and not refused_too:
+            return ""
         if not self._source.is_settled(key) or self._waits_for_link(key, now):
             return ""
         if entry is None:
             return "new"
-        if entry.failure and entry.wanted == wanted and not entry.failure.passing:
-            return "refused before" if refused_too else ""
         if entry.failure:
-            return "failed before"
+            return "refused before" if refused else "failed before"
         return "the record changed" if entry.is_certain else "was left unfinished"
 
     def _waits_for_link(self, key: str, now: datetime) -> bool:
@@ -319,10 +349,12 @@ class Publisher:
         """Whether the last try for a session came to nothing, and the newest record is not there."""
         return self.status(key).state == "FAILED"
 
-    def is_out_of_reach(self, now: datetime) -> bool:
-        """Whether the destination could not be reached a short while ago, nor since."""
+    def outage(self, now: datetime, within: timedelta = OUTAGE) -> Outage | None:
+        """Why the destination could not be reached a short while ago, nor since; None when it may be tried."""
         outage = self.ledger.outage()
-        return outage is not None and timedelta(0) <= now - outage.at < OUTAGE
+        if outage is None or outage.sessions < SESSIONS_OF_AN_OUTAGE:
+            return None
+        return outage if timedelta(0) <= now - outage.at < within else None
 
 
 class _NotTriedError(DestinationUnavailableError):
@@ -335,6 +367,15 @@ def _kept(copies: Collection[Remote], known: Remote | None) -> Remote | None:
     if known and known.id in by_id:
         return by_id[known.id]
     return next(iter(copies), None)
+
+
+def _elsewhere(known: Remote | None, made: Remote) -> list[str]:
+    """Address of the copy that the ledger knew, if it is on another server, or in another folder, than a new one."""
+    if known is None:
+        return []
+    before, now = urlsplit(known.url), urlsplit(made.url)
+    is_moved = before != now if "file" in (before.scheme, now.scheme) else before.netloc != now.netloc
+    return [known.url] if is_moved else []
 
 
 def due_at(

@@ -504,11 +504,15 @@ class Store(ConfigurableResource[Any]):
         return _read_json(self._path("failures", key, "json"))
 
     def write_failure(self, key: str, asset: str, error: str, run_id: str, *, passing: bool = False) -> None:
-        """Remember that a step failed for a session; `passing`: because something was out of reach for a while."""
-        write_bytes(
-            self._path("failures", key, "json"),
-            json_bytes({"key": key, "asset": asset, "error": error, "run_id": run_id, "passing": passing}),
-        )
+        """Remember that a step failed for a session; `passing`: because something was out of reach for a while.
+
+        Not of one that was withdrawn meanwhile: it counts as unfinished, and is buried again.
+        """
+        path = self._path("failures", key, "json")
+        about = {"key": key, "asset": asset, "error": error, "run_id": run_id, "passing": passing}
+        write_bytes(path, json_bytes(about))
+        if self.tombstone(key):
+            path.unlink(missing_ok=True)
 
     def clear_failure(self, key: str) -> None:
         """Forget a failure: the step is being done anew."""

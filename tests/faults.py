@@ -73,13 +73,15 @@ class Sessions:
     versions: dict[str, int] = field(default_factory=dict)
     withdrawn: set[str] = field(default_factory=set)
     unsettled: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
+    """Sessions of which nothing is left to tell."""
     built: datetime = NOW - timedelta(days=1)
 
     def sessions(self) -> list[str]:
-        return sorted(self.versions.keys() - self.withdrawn)
+        return sorted(self.versions.keys() - self.withdrawn - self.lost)
 
     def content(self, key: str, stages: Collection[str]) -> str | None:
-        return None if key in self.withdrawn or key not in self.versions else f"version {self.versions[key]}"
+        return f"version {self.versions[key]}" if key in self.sessions() else None
 
     def built_at(self, key: str) -> datetime | None:
         return self.built if key in self.versions else None
@@ -89,6 +91,9 @@ class Sessions:
 
     def is_withdrawn(self, key: str) -> bool:
         return key in self.withdrawn
+
+    def has_lost_its_record(self, key: str) -> bool:
+        return key in self.lost
 
     def publication(self, key: str, links: Mapping[str, Link]) -> Publication | None:
         content = self.content(key, ())

@@ -97,7 +97,7 @@ def _dataset(folder: Path, name: str, moment: datetime, previews: bool) -> Datas
         "Data Dimensions": "(4, 4)",
         "acceleration_voltage": {"value": 10.0, "unit": "kilovolt"},
         "extensions": {},
-        "warnings": [{"field": "Magnification", "reason": "not plausible"}] if name.endswith("1.tif") else [],
+        "warnings": [{"field": "Acceleration Voltage", "reason": "not plausible"}] if name.endswith("1.tif") else [],
         "Extraction Details": {"Module": "fei_tiff"},
     }
     write_bytes(sidecar_path(folder, location), json_bytes([{"nx_meta": meta}]))

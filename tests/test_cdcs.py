@@ -220,7 +220,7 @@ class TestOneCopy:
 
         with pytest.raises(DestinationUnavailableError):
             store.publish()
-        store.publisher.ledger.note_outage(None)
+        store.publisher.ledger.end_outage()
         (copy,) = cdcs.records()
 
         assert store.publish() == ("updated", str(copy["id"]))

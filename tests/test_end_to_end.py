@@ -28,8 +28,8 @@ from nexuslims_pipeline.records.schema import NAMESPACE, validate
 from nexuslims_pipeline.sensors import nemo_sensor, storage_sensor
 from resources import nemo as nemo_door
 from resources.nemo import HttpNemo
-from resources.web import PATIENT, Patience
 from resources.store import Store
+from resources.web import PATIENT, Patience
 
 pytestmark = pytest.mark.server
 

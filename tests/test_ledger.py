@@ -3,19 +3,18 @@
 import multiprocessing
 import os
 import threading
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from publications import KEY
 
 from resources.destinations.base import Remote
 from resources.ledger import Entry, Failure, Ledger
 
-FAILURE = Failure(reason="no connection", passing=True, at=datetime(2026, 3, 2, tzinfo=UTC), run_id="4711")
 moments = st.datetimes(timezones=st.just(UTC))
 failures = st.builds(Failure, reason=st.text(), passing=st.booleans(), at=moments, run_id=st.text())
 remotes = st.builds(Remote, id=st.text(), url=st.text())
@@ -38,6 +37,7 @@ def ledger(tmp_path: Path) -> Ledger:
     return Ledger(tmp_path / "exports" / "cdcs")
 
 
+@settings(deadline=None)
 @given(st.lists(entries, min_size=1, max_size=4))
 def test_whatever_was_written_last_is_read(tmp_path_factory: pytest.TempPathFactory, written: list[Entry]) -> None:
     folder = tmp_path_factory.mktemp("ledger")
@@ -59,7 +59,7 @@ def test_another_process_s_entry_is_seen(ledger: Ledger, tmp_path: Path) -> None
 
 def test_sessions_are_those_with_an_entry(ledger: Ledger) -> None:
     assert ledger.sessions() == []
-    ledger.note_outage(FAILURE)
+    ledger.note_outage(KEY, "no connection")
     with ledger.alone(KEY):
         ledger.write(Entry(key=f"{KEY}1"))
         ledger.write(Entry(key=KEY))
@@ -80,11 +80,23 @@ def test_a_damaged_entry_counts_as_none(ledger: Ledger, tmp_path: Path, content:
 
 
 def test_an_outage_is_known_until_it_is_over(ledger: Ledger) -> None:
-    ledger.note_outage(FAILURE)
-    assert ledger.outage() == FAILURE
-    ledger.note_outage(None)
-    ledger.note_outage(None)
+    ledger.note_outage(KEY, "no connection")
+    outage = ledger.outage()
+    assert outage
+    assert (outage.reason, outage.sessions) == ("no connection", 1)
+    ledger.end_outage()
+    ledger.end_outage()
     assert ledger.outage() is None
+
+
+def test_an_outage_counts_the_sessions_that_failed_in_a_row_and_names_none(ledger: Ledger, tmp_path: Path) -> None:
+    counted = []
+    for key in (KEY, KEY, f"{KEY}1", f"{KEY}1", KEY):
+        ledger.note_outage(key, "no connection")
+        outage = ledger.outage()
+        counted.append(outage.sessions if outage else 0)
+    assert counted == [1, 1, 2, 2, 3]
+    assert KEY not in (tmp_path / "exports" / "cdcs" / ".outage").read_text()
 
 
 def test_what_a_killed_process_left_of_a_session_goes_with_its_entry(ledger: Ledger, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from nexuslims_pipeline.publication.model import Link, Publication
 from resources import publishing
 from resources.destinations.base import (
     Destination,
+    DestinationBusyError,
     DestinationError,
     DestinationRefusedError,
     DestinationUnavailableError,
@@ -27,7 +29,7 @@ from resources.destinations.base import (
 from resources.ledger import Entry, Ledger
 from resources.publishing import Publisher, due_at, status_of
 
-OTHER = KEY.replace("-104", "-105")
+OTHER, THIRD = KEY.replace("-104", "-105"), KEY.replace("-104", "-106")
 STRATEGIES = get_args(Settings.model_fields["export_strategy"].annotation)
 
 
@@ -51,8 +53,11 @@ class Memory(Destination):
         self.copies: dict[str, Copy] = {}
         self.calls: list[str] = []
         self.place = "here"
+        self.root = "https://old.example.org/"
         self.broken: list[str] = []
         """Copies that lack something."""
+        self.hidden: list[str] = []
+        """Copies that are not found, since somebody moved them."""
         self.troubles: list[str] = []
         self.before: Callable[[str], object] = lambda _: None
         """Called with the name of each method before it does its work; may raise."""
@@ -75,10 +80,13 @@ class Memory(Destination):
     def find(self, key: str, address: str) -> list[Remote]:
         def look() -> list[Remote]:
             found = [name for name, copy in self.copies.items() if (copy.key, copy.address) == (key, address)]
-            return [self._remote(name) for name in sorted(found, key=int)]
+            return [self._remote(name) for name in sorted(found, key=int) if name not in self.hidden]
 
         found: list[Remote] = self._do("find", look)
         return found
+
+    def is_copy(self, remote: Remote, key: str) -> bool:
+        return remote.id in self.copies and self.copies[remote.id].key == key
 
     def create(self, publication: Publication) -> Remote:
         name = str(len(self.calls))
@@ -101,7 +109,7 @@ class Memory(Destination):
         self.broken = [broken for broken in self.broken if broken != name]
 
     def _remote(self, name: str) -> Remote:
-        return Remote(id=name, url=f"{self.name}:{name}", is_whole=name not in self.broken)
+        return Remote(id=name, url=f"{self.root}{self.name}/{name}", is_whole=name not in self.broken)
 
 
 class Linking(Memory):
@@ -130,6 +138,7 @@ class Place:
     """Two destinations, the second of which links to the first, with their ledgers."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.sessions = Brief(folder, {KEY: 1})
         self.first, self.second = Memory(), Linking()
         ledgers = {d.name: Ledger(folder / d.name) for d in (self.first, self.second)}
@@ -148,7 +157,8 @@ class Place:
     def outage_was(self, ago: timedelta) -> None:
         outage = self.publisher.ledger.outage()
         assert outage is not None
-        self.publisher.ledger.note_outage(outage.model_copy(update={"at": datetime.now(UTC) - ago}))
+        earlier = outage.model_copy(update={"at": datetime.now(UTC) - ago})
+        (self.folder / "memory" / ".outage").write_text(earlier.model_dump_json())
 
 
 @pytest.fixture
@@ -294,6 +304,65 @@ def test_a_withdrawn_session_is_nowhere(place: Place) -> None:
     assert (place.publisher.ledger.sessions(), place.publisher.due(NOW)) == ([], {})
 
 
+def test_the_copy_of_a_session_that_lost_its_record_goes(place: Place) -> None:
+    place.sessions.lost.add(KEY)
+    assert place.publisher.publish(KEY) is None, "there never was a copy"
+    assert place.first.calls == []
+    place.sessions.lost.clear()
+    place.publisher.publish(KEY)
+    place.sessions.lost.add(KEY)
+    assert list(place.publisher.due(NOW)) == [KEY]
+    place.publisher.publish(KEY)
+    assert (place.first.copies, place.publisher.ledger.sessions()) == ({}, [])
+
+
+# Another server
+
+
+@pytest.mark.parametrize("is_withdrawn", [True, False])
+def test_what_has_a_copys_id_on_another_server_is_left_alone(place: Place, is_withdrawn: bool) -> None:
+    made = place.publisher.publish(KEY)
+    assert made is not None
+    assert made.remote is not None
+    theirs = Copy(OTHER, "here", b"theirs", {})
+    place.first.copies = {made.remote.id: theirs}
+    place.first.root = "https://new.example.org/"
+    place.sessions.withdrawn |= {KEY} if is_withdrawn else set()
+    place.publisher.doubt(KEY)
+    place.publisher.publish(KEY)
+    assert place.first.copies[made.remote.id] is theirs
+    assert [copy.xml for copy in place.first.copies.values() if copy.key == KEY] == [b"version 1"] * (not is_withdrawn)
+
+
+def test_a_copy_on_an_earlier_server_is_named_when_the_session_is_withdrawn(place: Place) -> None:
+    made = place.publisher.publish(KEY)
+    assert made is not None
+    assert made.remote is not None
+    place.first.copies, place.first.root = {}, "https://new.example.org/"
+    for _ in range(2):
+        place.publisher.doubt(KEY)
+        place.publisher.publish(KEY)
+    assert place.entry().elsewhere == (made.remote.url,)
+    place.sessions.withdrawn.add(KEY)
+    result = place.publisher.publish(KEY)
+    assert result is not None
+    assert result.elsewhere == (made.remote.url,)
+
+
+@pytest.mark.parametrize("is_withdrawn", [True, False])
+def test_a_copy_that_somebody_moved_is_changed_where_it_is(place: Place, is_withdrawn: bool) -> None:
+    made = place.publisher.publish(KEY)
+    assert made is not None
+    assert made.remote is not None
+    place.first.hidden = [made.remote.id]
+    place.sessions.versions[KEY] = 2
+    place.sessions.withdrawn |= {KEY} if is_withdrawn else set()
+    result = place.publisher.publish(KEY)
+    assert result is not None
+    assert result.remote == (None if is_withdrawn else made.remote)
+    assert [copy.xml for copy in place.first.copies.values()] == [b"version 2"] * (not is_withdrawn)
+
+
 def test_a_session_that_is_withdrawn_while_it_is_sent_is_due(place: Place) -> None:
     place.first.before = lambda what: place.sessions.withdrawn.add(KEY) if what == "create" else None
     place.publisher.publish(KEY)
@@ -341,21 +410,41 @@ def test_a_refusal_by_a_destination_that_is_not_set_up_is_no_fault_of_the_record
 
 
 def test_in_an_outage_the_others_are_not_tried_for_a_while(place: Place) -> None:
-    place.sessions.versions[OTHER] = 1
+    place.sessions.versions |= {OTHER: 1, THIRD: 1}
     place.first.before = unavailable
-    with pytest.raises(DestinationUnavailableError, match="no answer"):
-        place.publisher.publish(KEY)
+    for key in (KEY, OTHER):
+        with pytest.raises(DestinationUnavailableError, match="no answer"):
+            place.publisher.publish(key)
     place.first.before = lambda _: None
     place.first.calls.clear()
     with pytest.raises(DestinationUnavailableError, match="Not tried, since a moment ago: no answer"):
-        place.publisher.publish(OTHER)
+        place.publisher.publish(THIRD)
     assert place.first.calls == []
-    assert list(place.publisher.due(NOW)) == [KEY, OTHER]
+    assert list(place.publisher.due(NOW)) == [KEY, OTHER, THIRD]
     place.outage_was(ago=publishing.PAUSE)
     place.publisher.publish(OTHER)
     assert place.publisher.ledger.outage() is None
     place.publisher.publish(KEY)
+    place.publisher.publish(THIRD)
     assert place.publisher.due(NOW) == {}
+
+
+@pytest.mark.parametrize("kind", [DestinationUnavailableError, DestinationBusyError])
+def test_a_session_at_which_the_destination_breaks_down_holds_up_no_other(
+    place: Place, kind: type[DestinationUnavailableError]
+) -> None:
+    place.sessions.versions |= {OTHER: 1, THIRD: 1}
+    poison = {KEY, OTHER} if kind is DestinationBusyError else {KEY}
+
+    def break_down(_: str) -> None:
+        raise kind("no answer")
+
+    for _ in range(2):
+        for key in list(place.publisher.due(NOW)):
+            place.first.before = break_down if key in poison else lambda _: None
+            with suppress(DestinationUnavailableError):
+                place.publisher.publish(key)
+    assert set(place.publisher.due(NOW)) == poison
 
 
 def test_a_current_copy_that_could_not_be_looked_for_stays_published(place: Place) -> None:
@@ -527,7 +616,7 @@ class Life(RuleBasedStateMachine):
         publisher = self.place.publishers[which]
         due = due_at(publisher.destination.name, self.place.publishers, self.strategy, NOW, refused_too=refused_too)
         for key in due:
-            publisher.ledger.note_outage(None)
+            publisher.ledger.end_outage()
             try:
                 publisher.publish(key)
             except (DestinationError, KeyboardInterrupt):

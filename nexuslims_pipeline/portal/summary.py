@@ -113,7 +113,7 @@ def summary(publication: Publication) -> Summary:
         datasets=len(datasets),
         activities=len(publication.activities),
         refused=len(publication.refused),
-        warnings=sum(len(meta.get("warnings") or ()) for meta in metas),
+        warnings=publication.xml.count(b' warning="true"'),
         thumbnail=_thumbnail(publication),
         numbers=_numbers(metas),
     )

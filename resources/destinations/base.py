@@ -50,8 +50,9 @@ class Destination(ABC):
     threads of a process; several processes may each have one.
 
     What every method may raise: `DestinationUnavailableError` when trying again may help, `DestinationBusyError` when
-    that is so for one session only, `DestinationRefusedError` when it cannot. A request that makes something is never repeated within a method when its outcome is unknown:
-    raise `DestinationUnavailableError`, and the next try begins with `find`.
+    that is so for one session only, `DestinationRefusedError` when it cannot. A request that makes something is never
+    repeated within a method when its outcome is unknown: raise `DestinationUnavailableError`, and the next try begins
+    with `find`.
     """
 
     name: ClassVar[str]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from nexuslims_pipeline.configuration import Settings
-from nexuslims_pipeline.files import json_bytes, sync_folder, write_bytes
+from nexuslims_pipeline.files import json_bytes, leftovers, sync_folder, write_bytes
 from nexuslims_pipeline.instruments import ConfigurationError
 from nexuslims_pipeline.publication.crate import crate_bytes
 from nexuslims_pipeline.publication.datacite import datacite
@@ -40,6 +40,8 @@ class Crates(Destination):
         Name of the facility, as publisher.
     doi_prefix
         Prefix of the identifiers.
+    place
+        Where the folder lies, seen from the store: in another one all crates are made anew.
     """
 
     name: ClassVar[str] = "crates"
@@ -51,8 +53,9 @@ class Crates(Destination):
     workers: ClassVar[int] = 2
     """Few, because each holds a whole crate in memory."""
 
-    def __init__(self, folder: Path, facility: str, doi_prefix: str) -> None:
+    def __init__(self, folder: Path, facility: str, doi_prefix: str, *, place: str = "") -> None:
         self._folder = folder
+        self._place = place
         self._facility = facility
         self._doi_prefix = doi_prefix
 
@@ -64,11 +67,12 @@ class Crates(Destination):
         if not re.fullmatch(r"10\.[0-9]{4,9}", site.crates_doi_prefix):
             msg = f"NX_CRATES_DOI_PREFIX: '{site.crates_doi_prefix}' is no DOI prefix; it looks like 10.5072."
             raise ConfigurationError(msg)
-        return cls(site.crates_path, site.facility_name, site.crates_doi_prefix)
+        place = os.path.relpath(site.crates_path, site.data_path)
+        return cls(site.crates_path, site.facility_name, site.crates_doi_prefix, place=place)
 
     def in_words(self) -> str:
-        """Publisher and prefix."""
-        return f"{self._facility}, {self._doi_prefix}"
+        """Folder, publisher and prefix."""
+        return f"{self._place}, {self._facility}, {self._doi_prefix}"
 
     def find(self, key: str, address: str) -> list[Remote]:  # noqa: ARG002
         """The crate of a session, also when one of its files is missing or was not written to the end."""
@@ -122,17 +126,7 @@ class Crates(Destination):
 
     def _leftovers(self, key: str) -> list[Path]:
         """A session's temporary files; nobody writes them now, as a session is published by one run at a time."""
-        marks = (f"{key}/".encode(), f'"{key}"'.encode())
-        found = []
-        for path in sorted(self._paths(key)[0].parent.glob(".*.tmp")):
-            try:
-                with path.open("rb") as file:
-                    beginning = file.read(BEGINNING)
-            except FileNotFoundError:  # another session's, and whole by now
-                continue
-            if any(mark in beginning for mark in marks):
-                found.append(path)
-        return found
+        return leftovers(self._paths(key)[0].parent, f"{key}/", f'"{key}"', within=BEGINNING)
 
     @contextmanager
     def _told(self) -> Iterator[None]:

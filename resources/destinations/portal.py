@@ -2,13 +2,14 @@
 
 import hashlib
 import os
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, Self
 from urllib.parse import quote
 
 from nexuslims_pipeline.configuration import Settings
-from nexuslims_pipeline.files import sync_folder, write_bytes
+from nexuslims_pipeline.files import leftovers, sync_folder, write_bytes
 from nexuslims_pipeline.portal.files import site_files
 from nexuslims_pipeline.portal.front import front_page
 from nexuslims_pipeline.portal.index import PortalIndex, Report
@@ -16,6 +17,7 @@ from nexuslims_pipeline.portal.page import STYLESHEETS, Places, record_page
 from nexuslims_pipeline.portal.summary import summary
 from nexuslims_pipeline.publication.model import Publication
 from resources.destinations.base import Destination, DestinationUnavailableError, Remote
+from resources.destinations.pace import alone
 
 
 class Portal(Destination):
@@ -30,6 +32,8 @@ class Portal(Destination):
         from which relative ones are made.
     facility
         Name of the facility, for the front page.
+    place
+        Where the folder lies, seen from the store: in another one all pages are made anew.
     """
 
     name: ClassVar[str] = "portal"
@@ -38,8 +42,9 @@ class Portal(Destination):
     version: ClassVar[str] = "1"
     counts: ClassVar[bool] = False
 
-    def __init__(self, folder: Path, folders: dict[str, str | Path], facility: str) -> None:
+    def __init__(self, folder: Path, folders: dict[str, str | Path], facility: str, *, place: str = "") -> None:
         self.folder = folder
+        self._place = place
         self._folders = folders
         self._facility = facility
         self._index = PortalIndex(folder)
@@ -55,11 +60,12 @@ class Portal(Destination):
             "records": site.records_url or site.records_folder,
             "crates": site.crates_url or site.crates_path or "",
         }
-        return cls(site.portal_folder, folders, site.facility_name)
+        place = os.path.relpath(site.portal_folder, site.data_path)
+        return cls(site.portal_folder, folders, site.facility_name, place=place)
 
     def in_words(self) -> str:
-        """Where the pages link to, and the stylesheet that makes them."""
-        return f"{self.places(self.folder / '0000')} {_stylesheet_digest()}"
+        """Where the pages are, where they link to, and the stylesheet that makes them."""
+        return f"{self._place} {self.places(self.folder / '0000')} {_stylesheet_digest()}"
 
     def places(self, page_folder: Path) -> Places:
         """Addresses of all folders, from a page in the given one."""
@@ -70,14 +76,18 @@ class Portal(Destination):
         return Places(**found, home="../index.html")
 
     def find(self, key: str, address: str) -> list[Remote]:  # noqa: ARG002
-        """The page of a session, also when only the page or only its entry in the index was written."""
+        """The page of a session, also when only a part of it, or only its entry in the index, was written."""
         there = [self._page(key).exists(), self._index.knows(key)]
-        return [self._remote(key).model_copy(update={"is_whole": all(there)})] if any(there) else []
+        abandoned = self._abandoned(key)
+        if not any(there) and not abandoned:
+            return []
+        return [self._remote(key).model_copy(update={"is_whole": all(there) and not abandoned})]
 
     def create(self, publication: Publication) -> Remote:
         """Write the page, then its entry in the index."""
         page = self._page(publication.key)
         try:
+            self._remove(self._abandoned(publication.key))
             write_bytes(page, record_page(publication.xml, self.places(page.parent)))
             self._index.put(summary(publication))
         except OSError as fault:
@@ -92,7 +102,7 @@ class Portal(Destination):
         """Remove the page, its entry, and what the front page and the index tell of it."""
         page = self._page(remote.id)
         try:
-            page.unlink(missing_ok=True)
+            self._remove([*self._abandoned(remote.id), page])
             self._index.remove(remote.id)
             self.refresh()
             if page.parent.is_dir():
@@ -102,12 +112,15 @@ class Portal(Destination):
 
     def refresh(self) -> Report:
         """Make the front page and those parts of the index whose sessions changed."""
-        for name, content in site_files().items():
-            write_bytes(self.folder / "site" / name, content)
-        report = self._index.refresh()
-        datasets = self.places(self.folder).datasets
-        write_bytes(self.folder / "index.html", front_page(self._index, facility=self._facility, datasets=datasets))
-        return report
+        # One at a time: of two, the one that still knows of a withdrawn session must not be the last to write.
+        with alone(self.folder / ".lock"):
+            self._remove(self.folder.glob(".*.tmp"))
+            for name, content in site_files().items():
+                write_bytes(self.folder / "site" / name, content)
+            report = self._index.refresh()
+            datasets = self.places(self.folder).datasets
+            write_bytes(self.folder / "index.html", front_page(self._index, facility=self._facility, datasets=datasets))
+            return report
 
     def changed_at_ns(self) -> int:
         """When a session last came, changed or went; 0 when there is none."""
@@ -122,6 +135,15 @@ class Portal(Destination):
 
     def _page(self, key: str) -> Path:
         return self.folder / key[:4] / f"{key}.html"
+
+    def _abandoned(self, key: str) -> list[Path]:
+        """Pages of a session that were not written to the end: nobody else writes one while this is asked."""
+        return leftovers(self.folder / key[:4], f'"{key}"')
+
+    @staticmethod
+    def _remove(paths: Iterable[Path]) -> None:
+        for path in paths:
+            path.unlink(missing_ok=True)
 
     def _remote(self, key: str) -> Remote:
         return Remote(id=key, url=self._page(key).as_uri())

@@ -570,7 +570,7 @@
       .map((text) => element("span", { className: "nx-tag" }, text));
     const doubts = [
       row.refused && `${number.format(row.refused)} refused`,
-      row.warnings && count(row.warnings, "warning"),
+      row.warnings && count(row.warnings, "doubtful value"),
     ]
       .filter(Boolean)
       .map((text) => element("span", { className: "nx-tag warn" }, text));

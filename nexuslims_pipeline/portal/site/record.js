@@ -618,5 +618,16 @@
     });
   }
 
+  /* Parts of a long listing get their height when they come into view, and push away what was scrolled to. */
+  function hold(target, frames = 40) {
+    const { top, bottom } = target.getBoundingClientRect();
+    if (bottom < 0 || top > innerHeight) target.scrollIntoView({ block: "center", behavior: "instant" });
+    if (frames) requestAnimationFrame(() => hold(target, frames - 1));
+  }
+
   document.querySelectorAll("article.nx-record").forEach(start);
+  addEventListener("hashchange", () => {
+    const row = document.getElementById(decodeURIComponent(location.hash.slice(1)))?.closest(".nx-part tr");
+    if (row) hold(row);
+  });
 })();
