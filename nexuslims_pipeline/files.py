@@ -79,6 +79,15 @@ def _create_in_place(path: Path, content: bytes) -> bool:
     return True
 
 
+def is_vacant(folder: Path) -> bool:
+    """Whether a folder is not there or holds nothing, as where a share is not mounted."""
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except FileNotFoundError:
+        return True
+
+
 def leftovers(folder: Path, *marks: str, within: int = -1) -> list[Path]:
     """Files that `write_bytes` began in a folder and that contain one of some texts: left from processes that died.
 

@@ -95,6 +95,8 @@ class Deliveries:
                 self._publishing.publisher(name, self._store, self._storage).doubt(key)
             if causes:
                 deliveries += self._send(self._instance(), name, causes, show)
+        if deliveries:
+            self._sum_up(self._instance(), {delivery.key for delivery in deliveries})
         if any(delivery.destination == Portal.name for delivery in deliveries):
             self._publishing.portal().refresh()
         failed = {delivery.key for delivery in deliveries if delivery.failed}
@@ -138,7 +140,7 @@ class Deliveries:
         outage = None
         for keys in _ranges(instance, list(causes)):
             if outage is None:
-                self._run(instance, name, keys)
+                self._run(instance, keys, f"publish_{name}", self._publishing.destinations()[name].asset_name)
             for key in keys:
                 made = self._delivery(publisher, key, causes[key])
                 deliveries.append(replace(made, reason=f"Not tried: {outage.reason}") if outage else made)
@@ -147,7 +149,14 @@ class Deliveries:
             outage = outage or publisher.outage(datetime.now(UTC))
         return deliveries
 
-    def _run(self, instance: Any, name: str, keys: Sequence[str]) -> None:
+    def _sum_up(self, instance: Any, keys: Collection[str]) -> None:
+        """Have the sessions' status tell of all destinations."""
+        for some in _ranges(instance, [key for key in keys if self._store.header("record", key)]):
+            self._run(instance, some, "build_sessions", "session_status")
+
+    def _run(self, instance: Any, keys: Sequence[str], job: str, asset: str) -> None:
+        from dagster import AssetKey
+
         from assets.session_asset import NO_RETRY_TAG
 
         tags = {"nexuslims/cause": "command line", NO_RETRY_TAG: "somebody waits"}
@@ -156,8 +165,9 @@ class Deliveries:
                 "dagster/asset_partition_range_start": keys[0],
                 "dagster/asset_partition_range_end": keys[-1],
             }
-        self._definitions.resolve_job_def(f"publish_{name}").execute_in_process(
+        self._definitions.resolve_job_def(job).execute_in_process(
             instance=instance,
+            asset_selection=[AssetKey(asset)],
             partition_key=keys[0] if len(keys) == 1 else None,
             tags=tags,
             run_config={"loggers": {"console": {"config": {"log_level": self._level}}}},

@@ -166,7 +166,7 @@ class Publisher:
         entry = self.ledger.read(key) or Entry(key=key)
         address = self.destination.address(publication)
         if self._holds(entry, wanted, address):
-            copies = self._copies(entry)
+            copies = self.destination.find(key, address)
             if len(copies) == 1 and copies[0].is_whole and entry.remote and copies[0].id == entry.remote.id:
                 self._clear_failure(entry)
                 return Result("unchanged", entry.remote, entry.version)

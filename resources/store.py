@@ -255,7 +255,7 @@ class Store(ConfigurableResource[Any]):
         try:
             self._write_table("file_metadata", key, code_version, columns, rows, header)
         except WithdrawnError:
-            self._removemade_from(key, {dataset.location for dataset in datasets})
+            self._remove_made_from(key, {dataset.location for dataset in datasets})
             raise
 
     def activities(self, key: str) -> tuple[Activity, ...] | None:
@@ -377,7 +377,7 @@ class Store(ConfigurableResource[Any]):
         self.begin(key)
         self.note(tombstone)
         self._remove_records(key)
-        self._removemade_from(key, self._locations(key))
+        self._remove_made_from(key, self._locations(key))
         for stage in (*(stage for stage in STAGES if stage != "file_inventory"), "failures", "file_inventory"):
             path = self.stage_path(stage, key)
             path.unlink(missing_ok=True)
@@ -400,7 +400,7 @@ class Store(ConfigurableResource[Any]):
             path.unlink(missing_ok=True)
         _remove_abandoned(self.record_path(key).parent)
 
-    def _removemade_from(self, key: str, locations: Iterable[str]) -> None:
+    def _remove_made_from(self, key: str, locations: Iterable[str]) -> None:
         """Remove what was made from a session's files, but not from those that another session holds."""
         if not (mine := set(locations) - self._held_by_others(key)):
             return
@@ -571,7 +571,7 @@ class Store(ConfigurableResource[Any]):
         import pyarrow.parquet as pq
 
         try:
-            return pq.read_table(self._path(stage, key, "parquet"), partitioning=None)
+            return pq.ParquetFile(self._path(stage, key, "parquet")).read(use_threads=False)
         except (FileNotFoundError, pa.ArrowInvalid):
             return None
 

@@ -23,7 +23,7 @@ from nexuslims_pipeline.instruments import ConfigurationError
 from nexuslims_pipeline.publication.model import Publication
 from resources.destinations.base import DestinationRefusedError, DestinationUnavailableError
 from resources.destinations.cdcs import Account, Cdcs, Choices, account_of, is_same
-from resources.ledger import Ledger
+from resources.ledger import Entry, Ledger
 from resources.publishing import Publisher
 from resources.web import Patience
 
@@ -178,6 +178,9 @@ class OneSession:
     def is_withdrawn(self, key: str) -> bool:
         return self.withdrawn
 
+    def has_lost_its_record(self, key: str) -> bool:
+        return False
+
     def publication(self, key: str, links: object) -> Publication:
         return self.record
 
@@ -211,6 +214,53 @@ class TestOneCopy:
 
         assert (action, cdcs.copies(KEY)) == ("created", [session.xml])
         assert second != first
+
+    def test_record_that_somebody_renamed_is_changed_in_place(
+        self, cdcs: CdcsProcess, session: Publication, rebuilt: Publication, tmp_path: Path
+    ) -> None:
+        store = OneSession(tmp_path, destination(cdcs), session)
+        _, first = store.publish()
+        cdcs.ask("PATCH", f"rest/data/{first}/", json={"title": "My weld"})
+        store.record = rebuilt
+
+        assert store.publish() == ("updated", first)
+        assert cdcs.copies(KEY) == [rebuilt.xml]
+
+        cdcs.ask("PATCH", f"rest/data/{first}/", json={"title": "My weld"})
+        store.withdrawn = True
+        assert store.publish() == ("withdrawn", "")
+        assert cdcs.records() == []
+
+    @pytest.mark.parametrize("is_withdrawn", [True, False])
+    def test_another_sessions_record_under_the_number_is_left_alone(
+        self, cdcs: CdcsProcess, session: Publication, tmp_path: Path, is_withdrawn: bool
+    ) -> None:
+        """As on another server, or after this one was set back to an older state."""
+        others = destination(cdcs).create(publication(tmp_path / "datasets", key=f"{KEY}4"))
+        (theirs,) = cdcs.records()
+        store = OneSession(tmp_path, destination(cdcs), session)
+        gone = others.model_copy(update={"url": "https://old.example.org/data?id=1"})
+        store.publisher.ledger.write(Entry(key=KEY, remote=gone, fingerprint="earlier"))
+        store.withdrawn = is_withdrawn
+
+        store.publish()
+
+        assert theirs in cdcs.records()
+        assert len(cdcs.copies(KEY)) == (not is_withdrawn)
+
+    def test_files_of_a_record_that_somebody_deleted_go_with_the_session(
+        self, cdcs: CdcsProcess, session: Publication, tmp_path: Path
+    ) -> None:
+        store = OneSession(tmp_path, destination(cdcs, blobs=True), session)
+        for withdrawn in (False, True):
+            store.withdrawn = False
+            _, number = store.publish()
+            cdcs.ask("DELETE", f"rest/data/{number}/")
+            assert len(cdcs.blobs()) == 3
+            store.withdrawn = withdrawn
+            store.publish()
+            assert len(cdcs.records()) == (not withdrawn)
+            assert len(cdcs.blobs()) == (0 if withdrawn else 3)
 
     def test_lost_reply_to_the_creation_leaves_one_copy(
         self, cdcs: CdcsProcess, proxy: Proxy, session: Publication, tmp_path: Path
@@ -529,14 +579,14 @@ class TestSettings:
         monkeypatch.setenv("NX_CDCS_URL", "https://cdcs.example.org")
         with pytest.raises(ConfigurationError, match="NX_CDCS_TOKEN is missing"):
             Cdcs.configured(load_settings(env_file=None))
-        monkeypatch.setenv("NX_CDCS_TOKEN", "abc")
+        monkeypatch.setenv("NX_CDCS_TOKEN", "a-telling-token")
         monkeypatch.setenv("NX_CDCS_BLOBS", "true")
 
         made = Cdcs.configured(load_settings(env_file=None))
 
         assert made is not None
         assert "blobs=True" in made.in_words()
-        assert "abc" not in made.in_words() + repr(vars(made))
+        assert "a-telling-token" not in made.in_words() + repr(vars(made))
         monkeypatch.delenv("NX_CDCS_URL")
         with pytest.raises(ConfigurationError, match="NX_CDCS_URL is missing"):
             Cdcs.configured(load_settings(env_file=None))

@@ -29,7 +29,7 @@ from nexuslims_pipeline.publication.crate import crate_bytes
 from nexuslims_pipeline.publication.datacite import datacite
 from nexuslims_pipeline.publication.model import Link, Publication
 from nexuslims_pipeline.sessions.model import Person, Project
-from resources.destinations.base import DestinationRefusedError
+from resources.destinations.base import DestinationRefusedError, DestinationUnavailableError
 from resources.destinations.crates import Crates
 from resources.publications import StoredSessions
 from resources.storage import InstrumentStorage
@@ -289,6 +289,19 @@ class TestFolder:
         (unfinished,) = (shelf.folder / "2026").glob(".*.tmp")
         crates.withdraw(crates.create(publication(tmp_path, OTHER)))
         assert unfinished.exists()
+
+    def test_of_a_folder_that_is_not_mounted_nothing_is_said(self, shelf: CratesFolder, tmp_path: Path) -> None:
+        crates = Crates(shelf.folder, FACILITY, PREFIX)
+        remote = crates.create(publication(tmp_path))
+        shelf.folder.rename(tmp_path / "aside")
+        moved = Crates(tmp_path / "new", FACILITY, PREFIX)
+        assert not moved.is_copy(remote, KEY), "another folder is filled anew"
+        for _ in range(2):
+            with pytest.raises(DestinationUnavailableError, match="look whether it is mounted"):
+                crates.is_copy(remote, KEY)
+            shelf.folder.mkdir(exist_ok=True)
+        (tmp_path / "aside" / "2026").rename(shelf.folder / "2026")
+        assert not crates.is_copy(remote, KEY)
 
     def test_a_wrong_folder_is_refused_in_words(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")

@@ -22,7 +22,13 @@ from nexuslims_pipeline import configuration
 from nexuslims_pipeline.instruments import ConfigurationError
 from nexuslims_pipeline.publication.model import Link, Publication
 from nexuslims_pipeline.sessions.model import Sample
-from resources.destinations.base import DestinationError, DestinationRefusedError, DestinationUnavailableError, Remote
+from resources.destinations.base import (
+    DestinationBusyError,
+    DestinationError,
+    DestinationRefusedError,
+    DestinationUnavailableError,
+    Remote,
+)
 from resources.destinations.elabftw import BEGIN, CRATE_NAME, END, RECORD_NAME, Elabftw
 
 CDCS = Link("CDCS record", "https://cdcs.example.org/data?id=5")
@@ -289,7 +295,7 @@ class TestUpdate:
     def test_nobody_is_disturbed_at_work(self, server: ElabftwServer, make: Make) -> None:
         remote, experiment = published(server, make())
         experiment.editor = "Ada"
-        with pytest.raises(DestinationUnavailableError, match="editing"):
+        with pytest.raises(DestinationBusyError, match="editing"):
             destination(server).update(remote, make(title="Pores"))
 
         experiment.editor, experiment.locked = None, 1
@@ -354,6 +360,20 @@ class TestWithdraw:
         destination(server).withdraw(remote)
 
         assert (theirs.state, theirs.title, theirs.body) == (NORMAL, "Theirs", "<p>Theirs</p>")
+
+    def test_what_the_ledger_knows_is_ours_by_more_than_its_number(self, server: ElabftwServer, make: Make) -> None:
+        remote, experiment = published(server, make())
+        elabftw = destination(server)
+        assert elabftw.is_copy(remote, KEY)
+        assert not elabftw.is_copy(remote, f"{KEY}4")
+        experiment.metadata = None
+        assert elabftw.is_copy(remote, KEY), "its page tells the session"
+        assert not elabftw.is_copy(remote, KEY[:-1])
+        with cut_off(server, lambda request: request.method == "DELETE"), pytest.raises(DestinationError):
+            elabftw.withdraw(remote)
+        assert elabftw.is_copy(remote, KEY), "it has yet to be deleted"
+        elabftw.withdraw(remote)
+        assert not elabftw.is_copy(remote, KEY)
 
     def test_given_consent_again_it_is_whole_again(self, server: ElabftwServer, make: Make) -> None:
         remote, experiment = published(server, make())

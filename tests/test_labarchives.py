@@ -484,6 +484,22 @@ class TestWithdrawal:
         assert destination.find(KEY, SERVICE_NOTEBOOK) == []
         assert [len(e.revisions) for e in server.entries.values()] == [2, 2]
 
+    def test_page_that_was_moved_is_known_by_what_is_on_it(
+        self, server: LabarchivesServer, destination: Labarchives, session: Publication
+    ) -> None:
+        remote = destination.create(session)
+        (page,) = server.pages(KEY)
+        server.nodes[page].name = "My weld"
+        assert destination.find(KEY, SERVICE_NOTEBOOK) == []
+        assert destination.is_copy(remote, KEY)
+        assert not destination.is_copy(remote, KEY[:-1])
+
+        destination.withdraw(remote)
+
+        assert not destination.is_copy(remote, KEY)
+        server.clear()
+        assert not destination.is_copy(remote, KEY)
+
     def test_half_withdrawn_page_is_filled_again(
         self, server: LabarchivesServer, destination: Labarchives, session: Publication
     ) -> None:

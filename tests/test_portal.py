@@ -11,6 +11,7 @@ from faults import NOW, Sessions, Site, full_disk, without_waiting
 from publications import KEY
 
 from nexuslims_pipeline.definitions import build_definitions
+from resources.destinations.base import DestinationUnavailableError
 from resources.destinations.portal import Portal
 from resources.publishing import Publisher
 
@@ -85,6 +86,38 @@ def test_nothing_is_left_of_what_is_withdrawn(tmp_path: Path) -> None:
 
     assert not [name for name, content in left.items() if b"Welds" in content or KEY.encode() in content or KEY in name]
     assert b"No session" in left["index.html"]
+
+
+def test_what_a_killed_process_left_goes_too(tmp_path: Path) -> None:
+    where = site(tmp_path)
+    in_step(where)
+    portal = portal_of(where.publisher()).folder
+    abandoned = [path.with_name(f".{n}.tmp") for n, path in enumerate(sorted(portal.rglob("*.html")))]
+    for path, temporary in zip(sorted(portal.rglob("*.html")), abandoned, strict=True):
+        path.rename(temporary)
+    (portal / "index" / "sessions" / "2026" / f"{KEY}.json").unlink()
+    assert where.publisher().destination.find(KEY, "") != [], "its page was begun"
+    where.sessions.withdrawn.add(KEY)
+
+    left = in_step(where)
+
+    assert not [name for name, content in left.items() if KEY.encode() in content or KEY in name]
+    assert OTHER in (portal / "2026" / abandoned[-1].name).read_text(), "the other one may just be written"
+
+
+def test_of_a_folder_that_is_not_mounted_nothing_is_said(tmp_path: Path) -> None:
+    where = site(tmp_path)
+    in_step(where)
+    portal = portal_of(where.publisher()).folder
+    portal.rename(portal.with_name("aside"))
+    where.sessions.withdrawn.add(KEY)
+    for is_mount_point in (False, True):
+        if is_mount_point:
+            portal.mkdir()
+        assert [type(fault) for fault in where.run()] == [DestinationUnavailableError]
+    portal.rmdir()
+    portal.with_name("aside").rename(portal)
+    assert not [name for name in in_step(where) if KEY in name]
 
 
 def test_front_page_and_pages_are_made_of_a_facility(built: Facility, instance: DagsterInstance) -> None:

@@ -230,6 +230,48 @@ class TestCommand:
         assert code == 1
         assert "FAILED" in out
 
+    def test_a_copy_that_could_not_be_withdrawn_is_no_success(self, built: Facility) -> None:
+        (built.folder / "crates").rename(built.folder / "aside")
+        (built.folder / "crates").write_text("no folder")
+        assert command(built, "withdraw", WELD)[0] == 1
+
+        code, out, _ = command(built, "publish", "--destination", "crates", "--json")
+
+        assert (code, [row["state"] for row in json.loads(out)]) == (1, ["FAILED"])
+        assert "NX_CRATES_PATH" in json.loads(out)[0]["reason"]
+
+        (built.folder / "crates").unlink()
+        (built.folder / "aside").rename(built.folder / "crates")
+        code, out, _ = command(built, "publish", "--destination", "crates", "--json")
+        assert (code, [row["state"] for row in json.loads(out)]) == (0, ["WITHDRAWN"])
+        assert crates(built) == {CERAMIC}
+
+    def test_in_an_outage_the_rest_is_not_tried(self, built: Facility, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The runs of one session each would be tried again and again while other destinations wait."""
+        monkeypatch.setattr("assets.session_asset.SESSIONS_PER_RUN", 1)
+        block(built)
+        more = [built.store.record_path(CERAMIC).stem.replace("-106", f"-{n}") for n in (206, 306)]
+        for key in more:
+            for path in built.data.rglob(f"{CERAMIC}.*"):
+                if "exports" not in path.parts:
+                    path.with_name(path.name.replace(CERAMIC, key)).write_bytes(path.read_bytes())
+
+        code, out, _ = command(built, "publish", "--destination", "crates", "--json")
+
+        states = {
+            row["key"]: (row["state"], row["reason"].startswith("Not tried: NX_CRATES_PATH")) for row in json.loads(out)
+        }
+        assert code == 1
+        assert states == {WELD: ("FAILED", False), CERAMIC: ("FAILED", False)} | dict.fromkeys(more, ("WAITING", True))
+
+    def test_another_folder_is_filled(self, built: Facility) -> None:
+        built.set(NX_CRATES_PATH=str(built.folder / "elsewhere"))
+
+        command(built, "publish")
+
+        assert {path.stem for path in (built.folder / "elsewhere").rglob("*.eln")} == {WELD, CERAMIC}
+        assert command(built, "publish", "--json")[1].strip() == "[]"
+
     def test_an_unknown_destination_is_named_with_those_there_are(self, built: Facility) -> None:
         code, _, err = command(built, "publish", "--destination", "cdsc")
 

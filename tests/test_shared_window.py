@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from facility import KEYS, WELD, Facility, built, opened_files, written
 
+from nexuslims_pipeline.cli import main
+
 __all__ = ["built", "written"]
 
 SHARED = ("EDS ferrite.msa", "EDS inclusion.msa")
@@ -60,6 +62,19 @@ def test_a_refusal_that_comes_later_takes_back_what_was_made(built: Facility) ->
     assert (second.states[WELD], second.states[OTHER]) == ("BUILT", "WITHDRAWN")
     assert mentions(built) == []
     assert built.build().causes == {}
+
+
+def test_a_copy_goes_with_the_last_file_that_it_may_show(built: Facility) -> None:
+    overlap(built, "Agree")
+    assert built.build().outcomes[OTHER]["files"] == 2
+    crates = {path.stem for path in (built.folder / "crates").rglob("*.eln")}
+
+    with built.active():
+        assert main(["withdraw", WELD]) == 0
+    assert built.build().states[OTHER] == "NO_FILES_FOUND"
+
+    assert {path.stem for path in (built.folder / "crates").rglob("*.eln")} == crates - {WELD, OTHER}
+    assert mentions(built) == []
 
 
 @pytest.mark.parametrize("seconds", [0, 3600])

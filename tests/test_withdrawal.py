@@ -525,6 +525,7 @@ def test_whoever_is_still_building_it_keeps_nothing(built: Facility) -> None:
     ):
         with pytest.raises(WithdrawnError, match=f"{WELD} was withdrawn while it was being built"):
             write()
+        store.write_failure(WELD, "record", "grains 02.tif: why it failed", "4711")
     assert kept(built) == before
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from nexuslims_pipeline.configuration import Settings
-from nexuslims_pipeline.files import json_bytes, leftovers, sync_folder, write_bytes
+from nexuslims_pipeline.files import is_vacant, json_bytes, leftovers, sync_folder, write_bytes
 from nexuslims_pipeline.instruments import ConfigurationError
 from nexuslims_pipeline.publication.crate import crate_bytes
 from nexuslims_pipeline.publication.datacite import datacite
@@ -82,6 +82,15 @@ class Crates(Destination):
         if not any(there) and not leftovers:
             return []
         return [self._remote(key).model_copy(update={"is_whole": all(there) and not leftovers})]
+
+    def is_copy(self, remote: Remote, key: str) -> bool:
+        """Never: a crate goes by its name. But where a share is not mounted, nobody can say that a crate is gone."""
+        with self._told():
+            is_lost = is_vacant(self._folder) and remote.url == self._remote(key).url
+        if is_lost:
+            msg = f"NX_CRATES_PATH: {self._folder} is empty, although {key} was kept there; look whether it is mounted."
+            raise DestinationUnavailableError(msg)
+        return False
 
     def create(self, publication: Publication) -> Remote:
         """Write the two files, each whole or not at all."""

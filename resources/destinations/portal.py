@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 from urllib.parse import quote
 
 from nexuslims_pipeline.configuration import Settings
-from nexuslims_pipeline.files import leftovers, sync_folder, write_bytes
+from nexuslims_pipeline.files import is_vacant, leftovers, sync_folder, write_bytes
 from nexuslims_pipeline.portal.files import site_files
 from nexuslims_pipeline.portal.front import front_page
 from nexuslims_pipeline.portal.index import PortalIndex, Report
@@ -82,6 +82,17 @@ class Portal(Destination):
         if not any(there) and not abandoned:
             return []
         return [self._remote(key).model_copy(update={"is_whole": all(there) and not abandoned})]
+
+    def is_copy(self, remote: Remote, key: str) -> bool:
+        """Never: a page goes by its name. But where a share is not mounted, nobody can say that a page is gone."""
+        try:
+            is_lost = is_vacant(self.folder) and remote.url == self._remote(key).url
+        except OSError as fault:
+            raise DestinationUnavailableError(self._mend(fault)) from fault
+        if is_lost:
+            msg = f"The portal at {self.folder} is empty, although {key} had a page there; look whether it is mounted."
+            raise DestinationUnavailableError(msg)
+        return False
 
     def create(self, publication: Publication) -> Remote:
         """Write the page, then its entry in the index."""
