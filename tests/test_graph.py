@@ -106,7 +106,13 @@ def test_every_asset_says_what_it_is(built_once: Facility) -> None:
     with built_once.active() as site:
         definitions = build_definitions(site)
         graph = definitions.resolve_asset_graph()
-    assert {key.to_user_string() for key in graph.materializable_asset_keys} == {*STAGES, "ro_crate", "record_page", "portal_index", "catalog"}
+    assert {key.to_user_string() for key in graph.materializable_asset_keys} == {
+        *STAGES,
+        "ro_crate",
+        "record_page",
+        "portal_index",
+        "catalog",
+    }
     for key in graph.materializable_asset_keys:
         node = graph.get(key)
         assert node.description, key
