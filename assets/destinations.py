@@ -52,18 +52,23 @@ def destination_asset(destination: Destination, assets_of: dict[str, str]) -> As
 
 def _report(key: str, publisher: Publisher, result: Result) -> Done:
     if result.remote is None:
-        return Done({"action": result.action}, data_version=result.action)
+        return Done({"action": result.action, **_out_of_reach(result.elsewhere)}, data_version=result.action)
     entry = publisher.ledger.read(key)
     told: dict[str, Any] = {
         "action": result.action,
         "remote id": result.remote.id,
         "link": MetadataValue.url(result.remote.url),
         "times sent": result.version,
-        **({"record": entry.sha256} if entry else {}),
+        **({"record": entry.sha256, **_out_of_reach(entry.elsewhere)} if entry else {}),
         **({"further copies removed": result.surplus} if result.surplus else {}),
     }
     held = Check(HOLDS_RECORD, passed=True, description=f"{publisher.destination.label} {result.remote.id} holds it.")
     return Done(told, checks=(held,), data_version=entry.fingerprint if entry else result.action)
+
+
+def _out_of_reach(copies: Collection[str]) -> dict[str, Any]:
+    """Copies that only people can remove, for the metadata."""
+    return {"copies out of reach": MetadataValue.md("\n".join(f"- {copy}" for copy in copies))} if copies else {}
 
 
 def status_asset(destination_assets: Collection[str]) -> AssetsDefinition:

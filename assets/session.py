@@ -11,22 +11,30 @@ from nexuslims_pipeline.sessions.model import Session, SessionState
 from nexuslims_pipeline.sessions.resolve import resolve_session
 from resources.history import withdraw_here
 from resources.nemo import NemoResource
+from resources.publications import Publishing
 from resources.store import Store, Tombstone
 
 VERSION = "1"
 
 
 @session_asset(group_name="sessions", kinds={"json"}, code_version=VERSION, deps=["usage_event"])
-def session(key: str, nemo: NemoResource, store: Store, instance: DagsterInstance, run_id: str) -> Done:
+def session(
+    key: str, nemo: NemoResource, publishing: Publishing, store: Store, instance: DagsterInstance, run_id: str
+) -> Done:
     """The session behind a usage event: times, people, project, samples and consent, from the user's answers.
 
     Answers given after the run come first, then those given before it, then those of the booking. Without consent,
     or without any answers, the session ends here and its files are never looked at. When consent is taken back, all
     that was made of the session is removed, from Dagster's history too, and a tombstone stays.
     """
+
+    def withdraw(tombstone: Tombstone) -> Done:
+        stay = publishing.unreachable_copies(key, store)
+        return _withdrawn(withdraw_here(store, instance, tombstone, run_id, stay))
+
     tombstone = store.tombstone(key)
     if tombstone and (tombstone.by_hand or store.usage_event(key) is None):
-        return _withdrawn(withdraw_here(store, instance, tombstone, run_id))
+        return withdraw(tombstone)
     usage = store.require_usage_event(key)
     resolved = resolve_session(
         usage,
@@ -37,7 +45,7 @@ def session(key: str, nemo: NemoResource, store: Store, instance: DagsterInstanc
     if resolved.state is not SessionState.READY and store.has_made(key):
         since = tombstone.time if tombstone else datetime.now(UTC)
         taken_back = Tombstone(key=key, time=since, why=resolved.reason, answers=usage.fingerprint)
-        return _withdrawn(withdraw_here(store, instance, taken_back, run_id))
+        return withdraw(taken_back)
     if tombstone:
         store.unbury(key)
     store.write_session(resolved, VERSION)

@@ -184,6 +184,8 @@ class Building:
 
         if self._store.failure(key):
             return "failed before"
+        if (tombstone := self._store.tombstone(key)) and tombstone.remains:
+            return "something remains of it"
         headers = {stage: self._store.header(stage, key) for stage in CODE_VERSIONS}
         if any(h and h["code_version"] != CODE_VERSIONS[stage] for stage, h in headers.items()):
             return "the software is newer"

@@ -39,11 +39,12 @@ def withdraw(site: Settings, key: str, why: str, show: Callable[[str], object]) 
     """
     from nexuslims_pipeline.definitions import resources_of
     from resources.history import withdraw_here
-    from resources.ledger import Ledger
+    from resources.publications import Publishing
     from resources.store import Store, Tombstone
 
     doors: dict[str, Any] = resources_of(site)
     store: Store = doors["store"]
+    publishing: Publishing = doors["publishing"]
     known = store.key_of(*event_of(key), key if store.has_made(key) else "")
     if known != key:
         doubt = f"that usage event has the key '{known}'" if known else "it was never harvested from NEMO"
@@ -54,31 +55,28 @@ def withdraw(site: Settings, key: str, why: str, show: Callable[[str], object]) 
     store.finish(key)
     show(f"{key}: {tombstone.remains or 'removed from the store and from the history of Dagster.'}")
     try:
-        publishers = {p.destination.name: p for p in doors["publishing"].publishers(store, doors["storage"])}
+        publishers = publishing.publishers(store, doors["storage"])
     except ConfigurationError as mistake:
         show(f"The copies at the destinations stay: {mistake}")
         return False
-    answers = [_withdraw_at(publisher, key, show) for publisher in publishers.values()]
-    orphans = [path for path in store.exports_folder.glob(f"*/{key}.json") if path.parent.name not in publishers]
-    for path in orphans:
-        entry = Ledger(path.parent).read(key)
-        copy = f"the copy {entry.remote.url}" if entry and entry.remote else "whatever copy there is"
-        show(
-            f"{path.parent.name}: {copy} stays: the settings have no such destination any more. Set it up again and "
-            f"repeat this, or remove the copy there by hand and then {path}."
-        )
-    return all(answers) and not orphans and not tombstone.remains
+    answers = [_withdraw_at(publisher, key, show) for publisher in publishers]
+    stay = publishing.unreachable_copies(key, store)
+    for copy in stay:
+        show(copy)
+    return all(answers) and not stay and not tombstone.remains
 
 
 def _withdraw_at(publisher: Any, key: str, show: Callable[[str], object]) -> bool:
     name = publisher.destination.name
     try:
-        publisher.publish(key)
+        result = publisher.publish(key)
     except Exception as fault:  # whatever one destination raises must not keep the others' copies there
         show(f"{name}: not withdrawn yet: {fault} Its sensor and each 'nexuslims-pipeline publish' try again.")
         return False
     show(f"{name}: withdrawn.")
-    return True
+    for copy in (stay := result.elsewhere if result else ()):
+        show(f"{name}: {copy} stays, since the settings named another server or folder then; remove it there by hand.")
+    return not stay
 
 
 def restore(site: Settings, key: str) -> None:

@@ -109,7 +109,7 @@ def left_over(store: Store, server: str) -> list[str]:
     """Keys that were registered but never reached their first stage, or whose run was killed on its way.
 
     A session whose step failed is among them when something was only out of reach for a while; else somebody has to
-    mend something first.
+    mend something first. So is one that was withdrawn, but of which something remains.
     """
     built = {event_of(key) for key in store.reached()}
     missing = [event_id for name, event_id in store.registered() if name == server and (name, event_id) not in built]
@@ -117,6 +117,8 @@ def left_over(store: Store, server: str) -> list[str]:
     keys |= {key for key in store.reached("unfinished") if event_of(key)[0] == server and not store.failure(key)}
     failed = ((key, store.failure(key)) for key in store.reached("failures") if event_of(key)[0] == server)
     keys |= {key for key, failure in failed if failure and failure.get("passing")}
+    buried = ((key, store.tombstone(key)) for key in store.tombstones() if event_of(key)[0] == server)
+    keys |= {key for key, tombstone in buried if tombstone and tombstone.remains}
     return sorted(filter(None, keys))
 
 

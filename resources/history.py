@@ -6,7 +6,7 @@ was deleted in its file, so that the file is written anew; PostgreSQL does so by
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy
@@ -31,10 +31,16 @@ from resources.store import Store, Tombstone
 EVENTS = SqlEventLogStorageTable.c
 AT_WORK = {DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING}
 """A run that waits for its turn finds the tombstone."""
-MEND = "run 'nexuslims-pipeline withdraw {key}' again"
+MEND = "the sensor and each build try again, 'nexuslims-pipeline withdraw {key}' does so at once"
 
 
-def withdraw_here(store: Store, instance: DagsterInstance, tombstone: Tombstone, run_id: str = "") -> Tombstone:
+def withdraw_here(
+    store: Store,
+    instance: DagsterInstance,
+    tombstone: Tombstone,
+    run_id: str = "",
+    unreachable_copies: Iterable[str] = (),
+) -> Tombstone:
     """Remove a session from the store and from Dagster's history.
 
     Parameters
@@ -45,6 +51,8 @@ def withdraw_here(store: Store, instance: DagsterInstance, tombstone: Tombstone,
         What is to stay.
     run_id
         Run that is doing this: it stays, since it tells of the withdrawal only.
+    unreachable_copies
+        Copies that only people can remove, each in a sentence.
 
     Returns
     -------
@@ -52,7 +60,7 @@ def withdraw_here(store: Store, instance: DagsterInstance, tombstone: Tombstone,
         The same; with what could not be removed, if anything.
     """
     store.bury(tombstone)
-    remains = " ".join(forget_session(instance, tombstone.key, run_id))
+    remains = " ".join([*forget_session(instance, tombstone.key, run_id), *unreachable_copies])
     told = tombstone.model_copy(update={"remains": remains})
     store.note(told)
     return told

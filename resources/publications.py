@@ -119,7 +119,7 @@ def _reader(dataset: Dataset) -> str:
     return f"{details.get('Reader', 'unknown')}={details.get('Version', '?')}"
 
 
-def _seen(path: Path, read: Callable[[Path], str]) -> str | None:
+def _seen(path: Path, read: Callable[[Path], str | None]) -> str | None:
     """What `read` makes of a file, made again when the file changes; None when it is not there."""
     try:
         about = path.stat()
@@ -129,7 +129,7 @@ def _seen(path: Path, read: Callable[[Path], str]) -> str | None:
 
 
 @lru_cache(maxsize=200_000)
-def _made(read: Callable[[Path], str], path: Path, *signature: int) -> str:  # noqa: ARG001 - part of the cache's key
+def _made(read: Callable[[Path], str | None], path: Path, *signature: int) -> str | None:  # noqa: ARG001 - cache's key
     return read(path)
 
 
@@ -137,9 +137,21 @@ def _sha256_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _sha256_in(path: Path) -> str:
-    """SHA-256 of the record that a stage file tells of."""
-    return str(json.loads(path.read_bytes())["sha256"])
+def _sha256_in(path: Path) -> str | None:
+    """SHA-256 of the record that a stage file tells of; None when it is damaged: other sessions go on."""
+    try:
+        return str(json.loads(path.read_bytes())["sha256"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _stays(entry: Path) -> str:
+    known = _ledger(entry.parent).read(entry.stem)
+    copy = f"the copy {known.remote.url}" if known and known.remote else "whatever copy there is"
+    return (
+        f"{entry.parent.name}: {copy} stays: the settings have no such destination any more. Set it up again and "
+        f"withdraw once more, or remove the copy there by hand and then {entry}."
+    )
 
 
 @cache
@@ -186,6 +198,11 @@ class Publishing(ConfigurableResource[Any]):
     def publisher(self, name: str, store: Store, storage: InstrumentStorage) -> Publisher:
         """The publisher of one destination."""
         return next(p for p in self.publishers(store, storage) if p.destination.name == name)
+
+    def unreachable_copies(self, key: str, store: Store) -> list[str]:
+        """Copies at destinations that the settings do not name any more, each in a sentence that says the mend."""
+        entries = sorted(store.exports_folder.glob(f"*/{key}.json"))
+        return [_stays(path) for path in entries if path.parent.name not in self.destinations()]
 
     def status(self, key: str, store: Store, storage: InstrumentStorage) -> Status:
         """How far a session got at all destinations."""

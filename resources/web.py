@@ -4,12 +4,16 @@ Every request has limits on time and size, goes to the server's own host only, a
 went wrong is told by the kind of `WebError`; who asked turns it into words for a facility manager.
 """
 
+import builtins
 import email.utils
 import json
 import logging
 import random
+import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
@@ -17,7 +21,10 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
 from pydantic import SecretStr
+from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, TimeoutError  # noqa: A004
 
 LARGEST = 200 * 2**20
@@ -161,6 +168,8 @@ class Web:
         self._sleep = sleep
         self._session = requests.Session()
         self._session.auth = auth
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, _Punctual(lambda: self._patience.total))
 
     def ask(
         self,
@@ -254,6 +263,44 @@ class Web:
             if time.monotonic() > deadline:
                 raise PassingTroubleError(f"no whole answer within {self._patience.total:g} s")
         return bytes(content)
+
+
+class _Punctual(HTTPAdapter):
+    """Connections on which the head of an answer must come within some seconds, however fast its bytes drip in."""
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        super().__init__()
+        schemes = (("http", HTTPConnectionPool, HTTPConnection), ("https", HTTPSConnectionPool, HTTPSConnection))
+        self.poolmanager.pool_classes_by_scheme = {
+            scheme: type(pool.__name__, (pool,), {"ConnectionCls": _punctual(connection, seconds)})
+            for scheme, pool, connection in schemes
+        }
+
+
+def _punctual(kind: Any, seconds: Callable[[], float]) -> Any:
+    """A kind of connection that is cut when no head of an answer comes in time."""
+
+    class Punctual(kind):  # type: ignore[misc]
+        def getresponse(self) -> Any:
+            is_late = threading.Event()
+            timer = threading.Timer(seconds(), _cut, [self.sock, is_late])
+            timer.daemon = True
+            timer.start()
+            try:
+                response = super().getresponse()
+            finally:
+                timer.cancel()
+            if is_late.is_set():  # what came of the head would pass for an answer
+                raise builtins.TimeoutError
+            return response
+
+    return Punctual
+
+
+def _cut(connection: socket.socket, is_late: threading.Event) -> None:
+    is_late.set()
+    with suppress(OSError):  # it ended by itself
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _same_server(url: str, target: str) -> bool:

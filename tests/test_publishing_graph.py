@@ -179,6 +179,15 @@ class TestSensor:
         assert {request.partition_key for request in first.run_requests or []} == {WELD, CERAMIC}
         assert not second.run_requests
 
+    def test_a_damaged_file_costs_its_session_only(self, built: Facility, kept: DagsterInstance) -> None:
+        for key in (WELD, CERAMIC):
+            ledger(built).remove(key)
+        built.store.stage_path("record", WELD).write_bytes(b"")
+
+        asked = self.look(built, kept).run_requests or []
+
+        assert [request.partition_key for request in asked] == [CERAMIC]
+
     def test_in_an_outage_one_session_tries(self, built: Facility, kept: DagsterInstance) -> None:
         block(built)
         publish(built, kept, (KEYS[0], KEYS[-1]))
@@ -246,9 +255,8 @@ class TestCommand:
         assert (code, [row["state"] for row in json.loads(out)]) == (0, ["WITHDRAWN"])
         assert crates(built) == {CERAMIC}
 
-    def test_in_an_outage_the_rest_is_not_tried(self, built: Facility, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The runs of one session each would be tried again and again while other destinations wait."""
-        monkeypatch.setattr("assets.session_asset.SESSIONS_PER_RUN", 1)
+    def test_in_an_outage_the_rest_is_not_tried(self, built: Facility) -> None:
+        """Run after run would try, while the other destinations wait."""
         block(built)
         more = [built.store.record_path(CERAMIC).stem.replace("-106", f"-{n}") for n in (206, 306)]
         for key in more:
@@ -264,13 +272,19 @@ class TestCommand:
         assert code == 1
         assert states == {WELD: ("FAILED", False), CERAMIC: ("FAILED", False)} | dict.fromkeys(more, ("WAITING", True))
 
-    def test_another_folder_is_filled(self, built: Facility) -> None:
+    def test_another_folder_is_filled_and_what_stays_in_the_first_is_named(self, built: Facility) -> None:
+        known = ledger(built).read(WELD)
         built.set(NX_CRATES_PATH=str(built.folder / "elsewhere"))
 
         command(built, "publish")
 
         assert {path.stem for path in (built.folder / "elsewhere").rglob("*.eln")} == {WELD, CERAMIC}
         assert command(built, "publish", "--json")[1].strip() == "[]"
+        code, out, _ = command(built, "withdraw", WELD)
+        assert known
+        assert known.remote
+        assert (code, f"crates: {known.remote.url} stays" in out) == (1, True)
+        assert command(built, "withdraw", WELD)[0] == 0
 
     def test_an_unknown_destination_is_named_with_those_there_are(self, built: Facility) -> None:
         code, _, err = command(built, "publish", "--destination", "cdsc")

@@ -371,6 +371,21 @@ def test_copy_at_a_destination_that_is_no_longer_set_up_is_told_with_its_address
     assert str(entry) in line
 
 
+def test_consent_taken_back_tells_of_a_copy_at_a_destination_that_is_no_longer_set_up(weld: Facility) -> None:
+    entry = weld.data / "exports" / "crates" / f"{WELD}.json"
+    crates = weld.variables()["NX_CRATES_PATH"]
+    weld.set(NX_CRATES_PATH="")
+    consent_is_taken_back(weld)
+    assert f"remove the copy there by hand and then {entry}" in weld.store.state(WELD)[1]
+
+    weld.set(NX_CRATES_PATH=crates)
+    assert weld.build().causes == {WELD: "something remains of it"}
+
+    assert not entry.exists()
+    assert "crates" not in weld.store.state(WELD)[1]
+    assert weld.build().causes == {}
+
+
 # Files of several sessions
 
 
@@ -538,14 +553,15 @@ def test_run_that_is_still_at_work_is_named(weld: Facility) -> None:
         alone = run._replace(run_id="4" * 36, tags={"dagster/partition": WELD})
         history.add_run(alone.with_status(DagsterRunStatus.STARTED))
     code, out, _ = command(weld, "withdraw", WELD)
-    told = f"Run {'4' * 36} is still at work on it: when it has ended, run 'nexuslims-pipeline withdraw {WELD}' again."
+    told = f"Run {'4' * 36} is still at work on it: when it has ended, the sensor and each build try again"
     assert (code, told in out) == (1, True), out
     assert told in weld.build().outcomes[WELD]["reason"]
+    assert due(weld) == ({}, [WELD]), "the sensor tries again"
 
     with dagster(weld) as history:
         history.delete_run("4" * 36)
-    somebody_withdraws_it(weld)
-    assert weld.build().outcomes[WELD]["reason"] == WHY
+    assert weld.build().outcomes[WELD]["reason"] == "asked for by the facility"
+    assert due(weld) == ({}, [])
 
 
 def test_database_that_cannot_be_cleaned_is_told_and_keeps_nothing_else(weld: Facility) -> None:

@@ -38,7 +38,7 @@ from resources.destinations.server import PATIENCE, Server
 from resources.web import Answer, HeaderToken, Patience
 
 LONGEST_TITLE = 200
-MOST_PAGES = 1000
+MOST_PAGES = 100
 KEEP_SECONDS = 600.0
 """How long we rely on what a server told about its templates, workspaces and accounts."""
 PASSING_REASONS = ("database is locked", "deadlock detected", "too many clients", "connection to server")

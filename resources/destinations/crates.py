@@ -88,7 +88,9 @@ class Crates(Destination):
         with self._told():
             is_lost = is_vacant(self._folder) and remote.url == self._remote(key).url
         if is_lost:
-            msg = f"NX_CRATES_PATH: {self._folder} is empty, although {key} was kept there; look whether it is mounted."
+            msg = (
+                f"NX_CRATES_PATH: {self._folder} is empty, although crates were kept there; look whether it is mounted."
+            )
             raise DestinationUnavailableError(msg)
         return False
 

@@ -90,7 +90,7 @@ class Portal(Destination):
         except OSError as fault:
             raise DestinationUnavailableError(self._mend(fault)) from fault
         if is_lost:
-            msg = f"The portal at {self.folder} is empty, although {key} had a page there; look whether it is mounted."
+            msg = f"The portal at {self.folder} is empty, although pages were kept there; look whether it is mounted."
             raise DestinationUnavailableError(msg)
         return False
 

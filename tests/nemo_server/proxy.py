@@ -88,5 +88,12 @@ def drip(handler: Handler) -> None:
         time.sleep(0.05)
 
 
+def drip_in_the_head(handler: Handler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    for _ in range(30):
+        handler.wfile.write(b"a")
+        time.sleep(0.05)
+
+
 def page_of_a_foreign_shape(handler: Handler) -> None:
     handler.answer(200, b'{"detail": "maintenance"}')
