@@ -15,6 +15,11 @@ from resources.publications import Publishing
 from resources.store import Store, Tombstone
 
 VERSION = "1"
+WHY = {
+    SessionState.NO_CONSENT: "Consent was taken back in NEMO.",
+    SessionState.NO_RESERVATION: "NEMO has no answer about consent any more.",
+}
+"""What a tombstone says; the user's own words go with all else."""
 
 
 @session_asset(group_name="sessions", kinds={"json"}, code_version=VERSION, deps=["usage_event"])
@@ -44,7 +49,7 @@ def session(
     )
     if resolved.state is not SessionState.READY and store.has_made(key):
         since = tombstone.time if tombstone else datetime.now(UTC)
-        taken_back = Tombstone(key=key, time=since, why=resolved.reason, answers=usage.fingerprint)
+        taken_back = Tombstone(key=key, time=since, why=WHY[resolved.state], answers=usage.fingerprint)
         return withdraw(taken_back)
     if tombstone:
         store.unbury(key)

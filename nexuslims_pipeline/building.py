@@ -38,6 +38,11 @@ class Outcome:
         """Whether a step failed."""
         return self.state == SessionState.FAILED
 
+    @property
+    def may_be_sent(self) -> bool:
+        """Whether destinations have something to do: publish the record, or withdraw their copy."""
+        return bool(self.record) or self.state == SessionState.WITHDRAWN
+
     def as_dict(self) -> dict[str, Any]:
         """The outcome for JSON."""
         return asdict(self)

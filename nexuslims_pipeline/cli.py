@@ -152,8 +152,9 @@ def _build(options: argparse.Namespace) -> int:
             print(busy, file=sys.stderr)
             outcomes = []
         else:
-            if not options.no_publish:
-                copies, unpublished = _deliver(options, Selection(keys=options.keys))
+            built = [outcome.key for outcome in outcomes if outcome.may_be_sent] if options.keys else []
+            if not options.no_publish and bool(built) == bool(options.keys):
+                copies, unpublished = _deliver(options, Selection(keys=built))
     if options.json:
         further = sorted({copy.key for copy in copies} - {outcome.key for outcome in outcomes})
         told = [*outcomes, *(building.outcome(key) for key in further)]

@@ -7,7 +7,7 @@ from typing import Any
 
 from nexuslims_pipeline.configuration import Settings
 from nexuslims_pipeline.instruments import ConfigurationError
-from nexuslims_pipeline.sessions.keys import parse_key
+from nexuslims_pipeline.sessions.keys import event_of, parse_key
 from resources.destinations.portal import Portal
 from resources.publishing import Publisher
 
@@ -85,8 +85,11 @@ class Deliveries:
         Raises
         ------
         ConfigurationError
-            When a destination is not one of the site's.
+            When a destination is not one of the site's, or there is no such session.
         """
+        for key in selection.keys:
+            if self._store.key_of(*event_of(key), "") != key:
+                raise ConfigurationError(f"There is no session '{key}' in the store; build it first.")
         deliveries: list[Delivery] = []
         # One after the other, those that others link to first: Dagster's runs cannot share a process.
         for name in self._known(selection.destinations):
