@@ -52,28 +52,16 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     build = commands.add_parser("build", help="harvest NEMO and build what is new or changed")
-    build.add_argument("--from", dest="first", type=_day, metavar="DATE", help="first day of use, e.g. 2026-03-01")
-    build.add_argument("--to", dest="last", type=_day, metavar="DATE", help="last day of use")
-    build.add_argument(
-        "--session", dest="keys", type=_key, action="append", default=[], metavar="KEY", help="only these; repeatable"
-    )
     build.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")
     build.add_argument("--no-publish", action="store_true", help="send nothing to the destinations")
-    build.add_argument("--json", action="store_true", help="one JSON list on standard output")
-    build.add_argument("--verbose", action="store_true", help="show Dagster's log")
+    _add_selection(build)
     build.set_defaults(command=_build)
 
     publish = commands.add_parser("publish", help="send to the destinations what they do not hold yet")
     publish.add_argument("--destination", action="append", default=[], metavar="NAME", help="only there; repeatable")
-    publish.add_argument("--from", dest="first", type=_day, metavar="DATE", help="first day of use")
-    publish.add_argument("--to", dest="last", type=_day, metavar="DATE", help="last day of use")
-    publish.add_argument(
-        "--session", dest="keys", type=_key, action="append", default=[], metavar="KEY", help="only these; repeatable"
-    )
     publish.add_argument("--again", action="store_true", help="send also what is there already")
     publish.add_argument("--dry-run", action="store_true", help="say what would be sent; ask nobody, write nothing")
-    publish.add_argument("--json", action="store_true", help="one JSON list on standard output")
-    publish.add_argument("--verbose", action="store_true", help="show Dagster's log")
+    _add_selection(publish)
     publish.set_defaults(command=_publish)
 
     withdraw = commands.add_parser(
@@ -108,6 +96,17 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--folder", type=Path, default=Path(".demo"))
     demo.set_defaults(command=_demo)
     return parser
+
+
+def _add_selection(command: argparse.ArgumentParser) -> None:
+    """Which sessions, and how to tell of them."""
+    command.add_argument("--from", dest="first", type=_day, metavar="DATE", help="first day of use, e.g. 2026-03-01")
+    command.add_argument("--to", dest="last", type=_day, metavar="DATE", help="last day of use")
+    command.add_argument(
+        "--session", dest="keys", type=_key, action="append", default=[], metavar="KEY", help="only these; repeatable"
+    )
+    command.add_argument("--json", action="store_true", help="one JSON list on standard output")
+    command.add_argument("--verbose", action="store_true", help="show Dagster's log")
 
 
 def _day(text: str) -> date:

@@ -68,14 +68,14 @@ def nemo_sensor(server_name: str, settings: Settings) -> SensorDefinition:
         due |= {key: (HARVESTED, "harvest") for key in left_over(store, server_name) if key not in due}
         memory.raise_high_water(use.end for use in uses)
         asked = memory.choose({key: token for key, (_, token) in due.items()}, busy(context.instance), now)
-        return SensorResult(
-            run_requests=[
+        return _result(
+            context,
+            memory,
+            [
                 RunRequest(partition_key=key, tags={"dagster/priority": due[key][0], "nexuslims/cause": "NEMO"})
                 for key in asked
             ],
-            dynamic_partitions_requests=[SESSIONS.build_add_request(_new(context.instance, asked))],
-            skip_reason=None if asked else f"{len(uses)} finished uses; {len(due)} due, none to ask for now.",
-            cursor=memory.text(),
+            f"{len(uses)} finished uses; {len(due)} due, none to ask for now.",
         )
 
     return look
@@ -97,8 +97,10 @@ def storage_sensor(instrument_id: str, settings: Settings) -> SensorDefinition:
         sessions = watched(store, instrument_id, settings.watch_days, now)
         due = files_due(sessions, storage, store, report=context.log.warning, now=now)
         asked = memory.choose({key: found.token for key, found in due.items()}, busy(context.instance), now)
-        return SensorResult(
-            run_requests=[
+        return _result(
+            context,
+            memory,
+            [
                 RunRequest(
                     partition_key=key,
                     asset_selection=FROM_THE_FILES_ON,
@@ -106,9 +108,7 @@ def storage_sensor(instrument_id: str, settings: Settings) -> SensorDefinition:
                 )
                 for key in asked
             ],
-            dynamic_partitions_requests=[SESSIONS.build_add_request(_new(context.instance, asked))],
-            skip_reason=None if asked else f"{len(sessions)} sessions; {len(due)} due, none to ask for now.",
-            cursor=memory.text(),
+            f"{len(sessions)} sessions; {len(due)} due, none to ask for now.",
         )
 
     return look
@@ -138,8 +138,10 @@ def publish_sensor(destination: str, job: UnresolvedAssetJobDefinition, settings
             most=1 if outage else AT_ONCE,
             longest=LONGEST_SILENCE,
         )
-        return SensorResult(
-            run_requests=[
+        return _result(
+            context,
+            memory,
+            [
                 RunRequest(
                     partition_key=key,
                     tags={
@@ -150,9 +152,7 @@ def publish_sensor(destination: str, job: UnresolvedAssetJobDefinition, settings
                 )
                 for key in asked
             ],
-            dynamic_partitions_requests=[SESSIONS.build_add_request(_new(context.instance, asked))],
-            skip_reason=None if asked else f"{len(due)} sessions are due, none to ask for now.",
-            cursor=memory.text(),
+            f"{len(due)} sessions are due, none to ask for now.",
         )
 
     return look
@@ -175,6 +175,19 @@ def portal_sensor(job: UnresolvedAssetJobDefinition, settings: Settings) -> Sens
         return SensorResult(run_requests=[RunRequest(run_key=f"portal {changed}")], cursor=changed)
 
     return look
+
+
+def _result(
+    context: SensorEvaluationContext, memory: Memory, requests: list[RunRequest], otherwise: str
+) -> SensorResult:
+    """What a look asks for, with keys that Dagster does not know yet; `otherwise` is said when it asks for nothing."""
+    keys = [request.partition_key for request in requests if request.partition_key]
+    return SensorResult(
+        run_requests=requests,
+        dynamic_partitions_requests=[SESSIONS.build_add_request(_new(context.instance, keys))],
+        skip_reason=None if requests else otherwise,
+        cursor=memory.text(),
+    )
 
 
 def busy(instance: DagsterInstance, job_name: str = "") -> set[str]:

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from nexuslims_pipeline.files import json_bytes, write_bytes
+from nexuslims_pipeline.files import json_bytes, leftovers, write_bytes
 from nexuslims_pipeline.portal.shards import VERSION, month_shards
 from nexuslims_pipeline.portal.summary import Summary
 
@@ -78,9 +78,8 @@ class PortalIndex:
     def remove(self, key: str) -> bool:
         """Forget a session; returns whether it was known. What a writer that was killed left of it goes too."""
         path = self._path(key)
-        for abandoned in path.parent.glob(".*.tmp"):
-            if _mentions(abandoned, key):
-                abandoned.unlink(missing_ok=True)
+        for abandoned in leftovers(path.parent, f'"{key}"'):
+            abandoned.unlink(missing_ok=True)
         known = path.exists()
         path.unlink(missing_ok=True)
         return known
@@ -239,10 +238,3 @@ def _read(sources: Iterable[_Source]) -> tuple[list[Summary], list[Path]]:
         else:
             summaries.append(summary)
     return sorted(summaries, key=lambda summary: (-summary.start.timestamp(), summary.key)), unreadable
-
-
-def _mentions(path: Path, key: str) -> bool:
-    try:
-        return key.encode() in path.read_bytes()
-    except FileNotFoundError:
-        return False
